@@ -39,6 +39,8 @@ class Link:
     addresses: tuple[IPv4Interface, ...] = ()
     gateway: IPv4Address | None = None
     metric: int | None = None
+    carrier_changes: int = 0
+    """How often the carrier came or went: shows a flap that fell between two looks (IFLA_CARRIER_CHANGES)."""
     station: str = ""
     """What tells two networks on the same link apart when addresses do not: gateway MAC or BSSID, where known."""
 

@@ -29,8 +29,10 @@ class Fence:
     """What may leave and enter besides the home device's own traffic; everything else is dropped (docs/security.md).
 
     Always allowed: loopback, DHCP, ARP, router solicitation, registration (MARK_REGISTRATION, UDP 434 to
-    `home_agent`), IKE and ESP-in-UDP (MARK_IKE, to `gateways`), the name query (MARK_NAME_QUERY). `access_links` are the
-    links on which that holds; `tunnel` is the one path on which IP-in-IP with the home agent may pass, None while held.
+    `home_agent`), IKE and ESP-in-UDP (MARK_IKE, to `gateways`), the name query (MARK_NAME_QUERY): by mark, whatever the
+    link, so that a link that appears needs no new rule before its probe leaves. `access_links` are the links that get
+    the netdev egress chain as a second line; `tunnel` is the one path on which IP-in-IP with the home agent may pass,
+    None while held.
     """
 
     home_agent: IPv4Address
