@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Install packages as root so that no service starts that did not run before, now or at the next boot.
+
+Run as `python3 -m devtools.install_packages PACKAGE…`. Debian's packages ask `/usr/sbin/policy-rc.d` before they start
+or stop a service, and enable units by links below /etc/systemd. So a policy stands there while apt runs, unless the
+administrator has one already, and links that appeared meanwhile are taken away again: what `systemctl disable` does.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+POLICY = Path("/usr/sbin/policy-rc.d")
+ENABLED = (Path("/etc/systemd/system"), Path("/etc/systemd/user"))
+MARK = "# Put here by Homeward's ./dev while it installs packages; safe to remove."
+_BASE_SYSTEM = ("systemd", "udev", "dbus", "libpam-systemd")
+_ATTEMPTS = 3
+
+
+class Interrupted(BaseException):
+    """A signal asked us to stop; like KeyboardInterrupt it must not be taken for an error of apt's."""
+
+
+def policy(running: frozenset[str]) -> str:
+    """The text of the policy: services that ran before are their packages' business, all others stay down."""
+    allowed = " ".join(sorted(running))
+    return f"""#!/bin/sh
+{MARK}
+while [ "${{1#--}}" != "${{1-}}" ]; do shift; done
+case " {allowed} " in
+    *" ${{1%.service}} "*) exit 104 ;;
+esac
+exit 101
+"""
+
+
+def running_services() -> frozenset[str]:
+    """Names of the services that systemd has up, empty where there is no systemd."""
+    command = ["systemctl", "list-units", "--type=service", "--state=active", "--no-legend", "--plain"]
+    try:
+        listing = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return frozenset()
+    units = (line.split()[0] for line in listing.splitlines() if line.strip())
+    return frozenset(unit.removesuffix(".service") for unit in units)
+
+
+@contextmanager
+def services_stay_down(where: Path = POLICY, enabled: tuple[Path, ...] = ENABLED) -> Iterator[None]:
+    """While inside no new service starts; afterwards none is enabled that was not before. Also when interrupted."""
+    if where.exists() and MARK in where.read_text(encoding="utf-8", errors="replace"):
+        where.unlink()  # left by a run that was killed outright
+    running, before = running_services(), links_below(enabled)
+    ours = not where.exists()
+    if ours:
+        where.write_text(policy(running), encoding="utf-8")
+        where.chmod(0o755)
+    try:
+        yield
+    finally:
+        if ours:
+            where.unlink(missing_ok=True)
+        for link in sorted(links_below(enabled) - before):
+            if not _is_base_system(link):
+                link.unlink(missing_ok=True)
+                _say(f"not enabled: {link.name}")
+        if not ours:
+            _stop(running_services() - running)
+
+
+def links_below(folders: tuple[Path, ...]) -> frozenset[Path]:
+    """The links by which units are enabled."""
+    found = (path for folder in folders if folder.is_dir() for path in folder.rglob("*"))
+    return frozenset(path for path in found if path.is_symlink())
+
+
+def _is_base_system(link: Path) -> bool:
+    """Whether systemd's own packages brought the unit: where they are new, their links make the machine boot."""
+    owner = subprocess.run(
+        ["dpkg-query", "--search", str(link.resolve())], capture_output=True, text=True, check=False
+    )
+    return owner.stdout.startswith(_BASE_SYSTEM)
+
+
+def _say(text: str) -> None:
+    """Print, even if nobody listens any more: what follows has to be done all the same."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        return
+
+
+def _stop(services: frozenset[str]) -> None:
+    for service in sorted(services):
+        subprocess.run(["systemctl", "stop", f"{service}.service"], check=False)
+        _say(f"stopped: {service}")
+
+
+def _apt(*arguments: str) -> bool:
+    options = ("-o", "DPkg::Lock::Timeout=600", "-o", "Acquire::Retries=3", "-o", "Dpkg::Use-Pty=0")
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1"}
+    process = subprocess.Popen(["apt-get", *options, *arguments], stdin=subprocess.DEVNULL, env=env)
+    try:
+        return process.wait() == 0
+    except BaseException:
+        # dpkg must come to an end by itself before the policy is taken away.
+        process.terminate()
+        process.wait()
+        raise
+
+
+def install(packages: list[str]) -> bool:
+    """Update the lists and install, a few times over, since mirrors have bad moments."""
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            _say(f"apt failed; once more in {5 * attempt} s")
+            time.sleep(5 * attempt)
+        if _apt("update") and _apt("install", "--yes", "--no-install-recommends", *packages):
+            return True
+    return False
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    raise Interrupted(signal.Signals(number).name)
+
+
+def main(packages: list[str]) -> int:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        with services_stay_down():
+            return 0 if install(packages) else 1
+    except Interrupted as interrupted:
+        _say(f"stopped by {interrupted}; the service policy is taken away again")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
