@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One source of Identifications per security association, shared by all paths and kept over restarts.
+
+Sharing it means that a delayed older request can never override a newer one, whatever path each took (X-16).
+"""
+
+from collections.abc import Callable
+
+from homeward.model.instant import Instant
+from homeward.model.registration import Identification
+from homeward.wire import identification as ntp
+
+Entropy = Callable[[], int]
+"""Thirty-two fresh random bits at each call."""
+
+
+class IdentificationSource:
+    """Issues timestamps that only grow (RFC 5944 section 5.7.1) and learns the home agent's clock (R-156, R-174)."""
+
+    def __init__(self, entropy: Entropy, *, last: int = 0, offset: float = 0.0) -> None:
+        self._entropy = entropy
+        self._last = last
+        self._last_accepted = 0
+        self._floor = last
+        self.offset = offset
+
+    @property
+    def last(self) -> int:
+        """The highest Identification issued; to be remembered over restarts (R-172)."""
+        return self._last
+
+    def issue(self, at: Instant) -> Identification:
+        """The next Identification: the time as the home agent sees it, above everything issued or accepted."""
+        stamp = int(ntp.from_time(at.wall + self.offset, self._entropy()))
+        if stamp <= self._floor:
+            stamp = self._floor + 1 + (self._entropy() & 0xFF)
+        self._floor = stamp
+        self._last = max(self._last, stamp)
+        return Identification(stamp)
+
+    def accepted(self, identification: Identification) -> None:
+        """The home agent accepted this one: nothing at or below it can ever be accepted again."""
+        self._last_accepted = max(self._last_accepted, identification)
+
+    def resynchronise(self, reply: Identification, sent: Instant) -> None:
+        """Adopt the clock of an authenticated code 133 that answers a request sent at `sent`.
+
+        Issued but rejected values may be undercut, accepted ones never (R-174).
+        """
+        self.offset = ntp.to_unix(reply, sent.wall) - sent.wall
+        self._floor = self._last_accepted

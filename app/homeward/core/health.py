@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is wrong now, each with what the user can do about it."""
+
+from dataclasses import replace
+
+from homeward.model.health import HealthItem, Severity
+
+ADVICE = {
+    "reply-rejected": "Somebody on this network, or a home agent with another key, sent it. Nothing was trusted."
+    " If this happens in the office, ask your administrator whether the MN-HA key was changed.",
+    "no-trusted-networks": "The home agent can be reached from here but does not vouch for this network."
+    " Traffic stays in the VPN. Tell your administrator: the firewall or the agent's trusted list is wrong.",
+    "home-agent-refused": "Ask your administrator; the sentence above is the home agent's reason.",
+    "home-agent-silent": "The VPN is up but the home agent does not answer through it. Tries go on by themselves."
+    " Ask your administrator whether the home agent runs and lists the VPN's addresses as trusted.",
+    "clock-differs": "Nothing to do: the home agent's clock is followed. Check the date if it happens often.",
+    "gateway-unreachable": "Check that this network reaches the Internet (a sign-in page?). Tries go on by themselves.",
+    "gateway-unknown": "The gateway's name was not found. Check the name in the profile, or this network's DNS.",
+    "gateway-refused": "The gateway refused the proposals or the configuration. Ask your administrator.",
+    "authentication-failed": "The gateway did not accept the pre-shared key, or is not the right gateway."
+    " Check the key in the keyring and the identities in the profile, then press Reconnect.",
+    "engine-missing": "Start the IKE service (strongSwan's charon): systemctl start homeward-ike, or install the"
+    " packages strongswan-charon and libcharon-extra-plugins.",
+    "vpn-lost": "Nothing to do: the VPN is being rebuilt.",
+    "mobike-missing": "The gateway does not speak MOBIKE, so each move needs a new VPN. Ask your administrator.",
+    "plan-failed": "The network could not be set up as it should; traffic is held. See the journal of homewardd.",
+    "registration-not-sent": "The request could not be sent as it must be; without that nothing is trusted.",
+    "fence-restored": "Another program removed our firewall rules. They are back; find out which program it was.",
+}
+
+
+class Health:
+    """Health items by code; raising one again keeps its beginning."""
+
+    def __init__(self) -> None:
+        self._items: dict[str, HealthItem] = {}
+
+    @property
+    def items(self) -> tuple[HealthItem, ...]:
+        """All items, alarms first, then by age."""
+        order = list(Severity)
+        return tuple(sorted(self._items.values(), key=lambda item: (-order.index(item.severity), item.since)))
+
+    def note(self, code: str, text: str, at: float, *, severity: Severity = Severity.WARNING) -> None:
+        """Something is wrong, or still wrong."""
+        known = self._items.get(code)
+        item = HealthItem(code, severity, text, ADVICE.get(code, "See the journal of homewardd."), at)
+        self._items[code] = item if known is None else replace(item, since=known.since)
+
+    def mended(self, *codes: str) -> None:
+        """These are right again."""
+        for code in codes:
+            self._items.pop(code, None)
