@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The files of the checkout that are under version control."""
+
+import subprocess
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "app" / "homeward"
+
+
+@cache
+def tracked_files() -> tuple[Path, ...]:
+    """Files that are tracked, or would be with the next `git add`; links are left to what they point at."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout
+    paths = (ROOT / name for name in listing.decode().split("\0") if name)
+    return tuple(path for path in paths if path.is_file() and not path.is_symlink())
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
