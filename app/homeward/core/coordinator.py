@@ -93,9 +93,9 @@ class Coordinator:
         self._round_trips: dict[object, float] = {}
         self._snapshot = StatusSnapshot()
 
-    def handle(self, input: Input, at: Instant) -> Step:
+    def handle(self, fact: Input, at: Instant) -> Step:
         """Take in one fact; the effects are to be carried out in their order."""
-        effects = self._dispatch(input, at)
+        effects = self._dispatch(fact, at)
         effects += self._settle(at)
         plan = self._replan(at)
         snapshot = picture.draw(self, self._snapshot.revision)
@@ -112,8 +112,8 @@ class Coordinator:
         """The picture after the last input."""
         return self._snapshot
 
-    def _dispatch(self, input: Input, at: Instant) -> list[Effect]:
-        match input:
+    def _dispatch(self, fact: Input, at: Instant) -> list[Effect]:
+        match fact:
             case LinksObserved(links):
                 return self._connectivity_changed(at) if self.attachments.observe(links) else []
             case Resumed():
@@ -121,9 +121,9 @@ class Coordinator:
             case ReconnectRequested():
                 return self._connectivity_changed(at, rebuild=True) if self.attachments.renew() else []
             case DatagramReceived():
-                return self._datagram_received(input, at)
+                return self._datagram_received(fact, at)
             case VpnReported():
-                return self._vpn_reported(input, at)
+                return self._vpn_reported(fact, at)
             case GatewayResolved(_, addresses, cause):
                 return self._gateway_resolved(addresses, cause, at)
             case DeadlinePassed():
@@ -134,7 +134,7 @@ class Coordinator:
             case EffectFailed(code, cause):
                 self._effect_failed(code, cause, at)
                 return []
-        assert_never(input)
+        assert_never(fact)
 
     # --- a change of connectivity -------------------------------------------------------------------------------------
 

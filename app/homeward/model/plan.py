@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The whole wished state of the kernel. Adapters compare it with what they applied last and carry out the difference."""
+"""The whole wished state of the kernel; adapters carry out the difference to what they applied last."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network

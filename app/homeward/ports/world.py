@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Everything outside the core, as Protocols: one suite of contract tests runs on each fake and on each real adapter.
 
-Observers are plain callables that the adapter calls on the event loop's thread; they must not raise. What the world does
-is reported through them as Inputs; what the caller did wrong, or what the kernel refuses, is an AdapterError.
+Observers are plain callables that the adapter calls on the event loop's thread; they must not raise. What the world
+does is reported through them as Inputs; what the caller did wrong, or what the kernel refuses, is an AdapterError.
 """
 
 from collections.abc import Callable

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The loop around the core: facts in by one queue, effects out, one timer."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from homeward.core.coordinator import Coordinator
+from homeward.daemon.executor import Executor, World
+from homeward.model.access import ClearPath, Link, VpnPath
+from homeward.model.inputs import (
+    DatagramReceived,
+    DeadlinePassed,
+    EffectFailed,
+    Input,
+    LinksObserved,
+    ReconnectRequested,
+    Resumed,
+    VpnReported,
+)
+from homeward.model.journal import IdentificationState
+from homeward.model.plan import EMPTY_PLAN
+from homeward.model.profile import Profile
+from homeward.model.registration import MobilitySecurityAssociation, Spi
+from homeward.model.secret import Secret
+from homeward.model.status import StatusSnapshot
+from homeward.model.vpn import VpnReport
+from homeward.ports.world import Clock, Links
+
+log = logging.getLogger("mip")
+
+LONGEST_SLEEP = 10.0
+"""The timer never sleeps longer, in seconds, so that a suspend is noticed soon after waking."""
+SUSPENDED = 1.0
+"""So much more on CLOCK_BOOTTIME than on CLOCK_MONOTONIC, in seconds, means that the machine slept."""
+
+
+class Driver:
+    """One connected profile at work. `observer` gets every new snapshot."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        key: Secret,
+        pre_shared_key: Secret | None,
+        clock: Clock,
+        links: Links,
+        world: World,
+        entropy: Callable[[], int],
+        observer: Callable[[StatusSnapshot], None],
+    ) -> None:
+        agent = profile.home_agent
+        association = MobilitySecurityAssociation(Spi(agent.spi), agent.algorithm, key=key)
+        restored: IdentificationState | None = world.journal.identification_for(str(agent.address), agent.spi)
+        self._core = Coordinator(profile, association, entropy=entropy, restored=restored)
+        self._clock = clock
+        self._links = links
+        self._world = world
+        self._observer = observer
+        self._executor = Executor(
+            world,
+            self.feed,
+            gateway=profile.gateway,
+            pre_shared_key=pre_shared_key,
+            home_agent=str(agent.address),
+        )
+        self._inputs: asyncio.Queue[Input] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+        self._awake = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+
+    def feed(self, fact: Input) -> None:
+        """Take in a fact, from the event loop's thread."""
+        self._inputs.put_nowait(fact)
+
+    async def start(self) -> None:
+        """Watch the world and begin. Raises AdapterError when the kernel refuses to be watched."""
+        self._executor.start()
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._world.registrations.start(self._datagram)
+        await self._world.vpn.start(self._report)
+        await self._links.start(self._observe)
+
+    async def stop(self, *, leave_plan: bool = False) -> None:
+        """End: VPN down and the machine as we found it, or with `leave_plan` just stop working."""
+        await self._links.stop()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._executor.stop()
+        self._world.registrations.stop()
+        try:
+            if not leave_plan:
+                self._world.plans.hold()
+                await self._world.vpn.disconnect()
+                await self._world.plans.apply(EMPTY_PLAN)
+        finally:
+            await self._world.vpn.stop()
+            await self._world.journal.flush()
+
+    def reconnect(self) -> None:
+        """The user asks for a fresh verdict and a fresh VPN."""
+        self.feed(ReconnectRequested())
+
+    def snapshot(self) -> StatusSnapshot:
+        """The present picture."""
+        return self._core.snapshot()
+
+    def _observe(self, links: tuple[Link, ...]) -> None:
+        self.feed(LinksObserved(links))
+
+    def _datagram(self, datagram: DatagramReceived) -> None:
+        self.feed(datagram)
+
+    def _report(self, report: VpnReport) -> None:
+        self.feed(VpnReported(report))
+
+    def fault(self, code: str, cause: str) -> None:
+        """An adapter noticed something by itself, such as a removed fence."""
+        self.feed(EffectFailed(code, cause))
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                fact = await asyncio.wait_for(self._inputs.get(), self._sleep())
+            except TimeoutError:
+                self._notice_sleep()
+                self._handle_deadline()
+                continue
+            self._handle(fact)
+            self._handle_deadline()
+
+    def _sleep(self) -> float:
+        deadline = self._core.next_deadline()
+        if deadline is None:
+            return LONGEST_SLEEP
+        return min(max(deadline - self._clock.now().boot, 0.0), LONGEST_SLEEP)
+
+    def _handle_deadline(self) -> None:
+        deadline = self._core.next_deadline()
+        if deadline is not None and self._clock.now().boot >= deadline:
+            self._handle(DeadlinePassed())
+
+    def _notice_sleep(self) -> None:
+        asleep = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+        if asleep - self._awake > SUSPENDED:
+            log.info("the machine slept for %.0f s", asleep - self._awake)
+            self._handle(Resumed())
+        self._awake = asleep
+
+    def _handle(self, fact: Input) -> None:
+        step = self._core.handle(fact, self._clock.now())
+        self._executor.carry_out(step.effects)
+        if step.changed:
+            snapshot = self._core.snapshot()
+            self._retain_sockets()
+            log.info("%s, mode %s, trust %s", snapshot.state.value, snapshot.mode.value, snapshot.trust.value)
+            self._observer(snapshot)
+
+    def _retain_sockets(self) -> None:
+        """Sockets of links and inner addresses that are gone are closed; the others keep their ports."""
+        snapshot = self._core.snapshot()
+        paths: set[ClearPath | VpnPath] = set()
+        attachment = self._core.attachments.current
+        if attachment is not None:
+            paths.add(ClearPath(attachment.link_index, attachment.link_name, attachment.care_of_address))
+        if snapshot.vpn_inner_address is not None:
+            paths.add(VpnPath(snapshot.vpn_inner_address))
+        self._world.registrations.retain(frozenset(paths))

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Keeps the journal current without making a hand-over wait for the disk."""
+
+import asyncio
+import logging
+from dataclasses import replace
+
+from homeward.model.errors import AdapterError
+from homeward.model.journal import IdentificationState, Journal
+from homeward.ports.world import Journals
+
+log = logging.getLogger("plan")
+
+
+class JournalKeeper:
+    """The journal in memory, and its way to the disk: at once for what was wanted, soon for Identifications."""
+
+    def __init__(self, journals: Journals) -> None:
+        self._journals = journals
+        try:
+            self._journal = journals.load()
+        except AdapterError as error:
+            # Nothing in it is worth refusing to start for: without it the home agent resynchronises us by code 133.
+            log.error("the journal cannot be read and is begun anew: %s", error)
+            self._journal = Journal()
+        self._writing: asyncio.Task[None] | None = None
+        self._dirty = False
+
+    @property
+    def wanted(self) -> str | None:
+        """The profile that was connected and never disconnected."""
+        return self._journal.wanted
+
+    def want(self, profile: str | None) -> None:
+        """Remember what the user wants, on disk before this returns. Raises AdapterError."""
+        self._journal = replace(self._journal, wanted=profile)
+        self._journals.save(self._journal)
+
+    def identification_for(self, home_agent: str, spi: int) -> IdentificationState | None:
+        """What was used up towards this home agent."""
+        return next(
+            (s for s in self._journal.identifications if (s.home_agent, s.spi) == (home_agent, spi)), None
+        )
+
+    def identification(self, home_agent: str, spi: int, *, last: int, offset: float) -> None:
+        """Remember a used Identification; written soon, from another thread."""
+        others = [s for s in self._journal.identifications if (s.home_agent, s.spi) != (home_agent, spi)]
+        state = IdentificationState(spi, home_agent, last, offset)
+        self._journal = replace(self._journal, identifications=(*others, state))
+        self._dirty = True
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.get_running_loop().create_task(self._write())
+
+    async def _write(self) -> None:
+        while self._dirty:
+            self._dirty = False
+            try:
+                await asyncio.to_thread(self._journals.save, self._journal)
+            except AdapterError as error:
+                log.error("the journal cannot be written: %s", error)
+
+    async def flush(self) -> None:
+        """Wait until all is on disk."""
+        if self._writing is not None:
+            await self._writing
