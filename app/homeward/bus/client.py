@@ -29,7 +29,7 @@ from homeward.bus.names import (
 from homeward.model.secret import Secret
 from homeward.model.status import StatusSnapshot
 
-_log: Final = logging.getLogger("homeward.bus")
+_log: Final = logging.getLogger("bus")
 
 _NOBODY_THERE: Final = frozenset(
     DRIVER_NAME + ".Error." + name
@@ -42,7 +42,10 @@ _STATUS_CHANGED: Final = (
     f"type='signal',sender='{BUS_NAME}',path='{BUS_PATH}',interface='{PROPERTIES_INTERFACE}',"
     f"member='PropertiesChanged',arg0='{BUS_INTERFACE}'"
 )
-_OWNER_CHANGED: Final = f"type='signal',sender='{DRIVER_NAME}',interface='{DRIVER_INTERFACE}',member='NameOwnerChanged',arg0='{BUS_NAME}'"
+_OWNER_CHANGED: Final = (
+    f"type='signal',sender='{DRIVER_NAME}',interface='{DRIVER_INTERFACE}',"
+    f"member='NameOwnerChanged',arg0='{BUS_NAME}'"
+)
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 10.0
 
