@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from homeward.model.errors import WireError
 from homeward.model.registration import AuthenticationAlgorithm, MobilitySecurityAssociation, Spi
 from homeward.model.secret import Secret
 from homeward.wire.authenticator import AUTHENTICATOR_OCTETS, authenticate, verify
 from homeward.wire.registration import decode
-from tests.unit.wire.vectors import KEY, MD5, SHA256, V1, V1_BODY, V2
+from tests.unit.wire.vectors import KEY, MD5, SHA256, V1, V1_BODY, V2, V4, VECTORS, Vector
 
 
 def test_every_algorithm_has_a_length() -> None:
@@ -72,3 +73,24 @@ def test_a_reserved_spi_on_the_wire_matches_nobody() -> None:
     octets = V1_BODY + bytes.fromhex("2014000000ff")
     octets += hmac.digest(KEY, octets, "md5")
     assert not verify(octets, decode(octets), MD5)
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name.split()[0])
+def test_each_bit_up_to_the_authenticators_end_counts(vector: Vector) -> None:
+    end = vector.covered + AUTHENTICATOR_OCTETS[vector.association.algorithm]
+    for bit in range(8 * end):
+        changed = bytearray(vector.octets)
+        changed[bit // 8] ^= 1 << bit % 8
+        try:
+            decoded = decode(bytes(changed))
+        except WireError:
+            continue
+        assert not verify(bytes(changed), decoded, vector.association), f"bit {bit}"
+
+
+def test_bits_behind_it_do_not_count() -> None:
+    # The body of V4's MN-FA extension: the foreign agent's business.
+    for at in range(50, len(V4.octets)):
+        changed = bytearray(V4.octets)
+        changed[at] ^= 0xFF
+        assert verify(bytes(changed), decode(bytes(changed)), MD5)
