@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Labs for tests: one that several tests look at, and fresh ones for tests that break them."""
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from homeward.lab.access import Cable
+from homeward.lab.build import Builder, check_machine, laptop_addresses
+from homeward.lab.errors import LabError
+from homeward.lab.state import LabState
+
+_numbers = itertools.count(1)
+
+
+def _require_machine() -> None:
+    try:
+        check_machine()
+    except LabError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def fresh_state(tmp_path: Path) -> Iterator[LabState]:
+    """A lab's state in a folder of the test's own, nothing built yet; whatever the test leaves is taken down."""
+    _require_machine()
+    state = LabState(f"t{os.getpid()}-{next(_numbers)}", tmp_path)
+    yield state
+    Builder(state).down()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabState]:
+    """A lab that stands for all tests of a file."""
+    _require_machine()
+    state = LabState(f"t{os.getpid()}-{next(_numbers)}", tmp_path_factory.mktemp("lab"))
+    Builder(state).up()
+    yield state
+    Builder(state).down()
+
+
+@pytest.fixture
+def move(lab: LabState) -> Callable[[str], str]:
+    """Plug the laptop in somewhere and wait for its address there."""
+
+    def plug_and_wait(network: str) -> str:
+        Cable(lab).plug(network)
+        deadline = time.monotonic() + 10
+        while not (addresses := laptop_addresses(lab)):
+            assert time.monotonic() < deadline, f"no address in {network} after 10 s"
+            time.sleep(0.02)
+        return addresses[0]
+
+    return plug_and_wait
