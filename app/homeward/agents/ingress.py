@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which requests come from inside: whom a home agent answers at all, and to whom it says so (RFC 5265 section 4.3)."""
+
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network
+
+
+class Origin(Enum):
+    """Where a request came from, as far as the agent itself can see."""
+
+    INSIDE = "inside"
+    WRONG_INTERFACE = "it came in by an interface that is not inside"
+    WRONG_SOURCE = "its source address lies in no trusted prefix"
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedNetworks:
+    """The inside, as configured. All empty, as by default, trusts and answers nobody (R-93).
+
+    `nats` are source addresses of address translators inside; there are none unless somebody lists them.
+    """
+
+    interfaces: frozenset[str] = frozenset()
+    prefixes: tuple[IPv4Network, ...] = ()
+    nats: frozenset[IPv4Address] = frozenset()
+
+    def origin(self, source: IPv4Address, interface: str) -> Origin:
+        """Both must be inside: a source address alone can be forged from outside, where the interface cannot."""
+        if interface not in self.interfaces:
+            return Origin.WRONG_INTERFACE
+        if not any(source in prefix for prefix in self.prefixes):
+            return Origin.WRONG_SOURCE
+        return Origin.INSIDE
+
+    def vouches(self, source: IPv4Address, interface: str, *, care_of_address: IPv4Address) -> bool:
+        """Whether a reply may carry Trusted Networks Configured (X-28).
+
+        A foothold inside can relay a request that was sent outside. Then the reply is genuine and the place is wrong,
+        but the care-of address, which the request's authenticator covers, is not where the request came from.
+        """
+        if self.origin(source, interface) is not Origin.INSIDE:
+            return False
+        return source == care_of_address or source in self.nats

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Replay protection by time stamps, as the home agent sees it (RFC 5944 section 5.7.1).
+
+What was accepted is kept in memory. A new life knows nothing of it and so accepts no time stamp from before its own
+start. What stays open is a request that the former life accepted from a clock ahead of ours, with a stamp that
+lies after our start: it could be played again, within the tolerance. Only state on disk closes that.
+"""
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address
+
+from homeward.model.instant import Instant
+from homeward.model.registration import Identification, RegistrationRequest, Spi
+from homeward.wire.identification import NTP_TO_UNIX_SECONDS, from_time, high32, join, low32
+
+_ERA = 1 << 32
+_HALF_ERA = 1 << 31
+
+
+class Freshness(Enum):
+    """What an Identification says about its request; the values are sentences for the log."""
+
+    FRESH = "newer than everything accepted"
+    DUPLICATE = "the very request that was accepted last"
+    SKEWED = "the time stamp is further from our clock than the tolerance allows"
+    BEFORE_START = "the time stamp is older than this agent's life, which cannot know whether it was used"
+    USED = "the time stamp is not above the last one accepted"
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    stamp: int
+    spi: Spi
+    request: RegistrationRequest
+
+
+class ReplayGuard:
+    """Remembers the highest time stamp accepted for each home address, whatever SPI it came with.
+
+    RFC 5944 wants it greater than any accepted *for the mobile node*: with a memory per SPI, a delayed request under
+    the old key could undo a newer one under the new key.
+    """
+
+    def __init__(self, tolerance: float, started: Instant) -> None:
+        self._tolerance = tolerance
+        self._start = _exact(from_time(started.wall, 0), near=started.wall)
+        self._last: dict[IPv4Address, _Accepted] = {}
+
+    def judge(self, request: RegistrationRequest, spi: Spi, *, at: Instant) -> Freshness:
+        """Judge an authenticated request; changes nothing."""
+        stamp = _exact(request.identification, near=at.wall)
+        if abs(stamp / _ERA - NTP_TO_UNIX_SECONDS - at.wall) > self._tolerance:
+            return Freshness.SKEWED
+        last = self._last.get(request.home_address)
+        if last is not None and last.spi == spi and last.request == request:
+            return Freshness.DUPLICATE
+        if last is not None and stamp <= last.stamp:
+            return Freshness.USED
+        if stamp < self._start:
+            return Freshness.BEFORE_START
+        return Freshness.FRESH
+
+    def accept(self, request: RegistrationRequest, spi: Spi, *, at: Instant) -> None:
+        """Remember a request that was acted upon. A denied one changes nothing, so that denying it is repeatable."""
+        stamp = _exact(request.identification, near=at.wall)
+        self._last[request.home_address] = _Accepted(stamp, spi, request)
+
+    @staticmethod
+    def resynchronisation(request: RegistrationRequest, at: Instant) -> Identification:
+        """The Identification of a code 133 reply: our seconds, the request's own low half."""
+        return join(high32(from_time(at.wall, 0)), low32(request.identification))
+
+
+def _exact(identification: Identification, *, near: float) -> int:
+    """The time stamp in units of 2^-32 s since 1900, in the era nearest to `near`; a float would lose the low bits."""
+    base = math.floor(near) + NTP_TO_UNIX_SECONDS
+    seconds = base + (high32(identification) - base + _HALF_ERA) % _ERA - _HALF_ERA
+    return seconds << 32 | low32(identification)

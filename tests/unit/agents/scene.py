@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A home agent with one mobile node, and requests for it: genuine unless a test says what is wrong with them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+from typing import TypeVar
+
+from homeward.agents.agent_events import AgentEffect, Forward, Refused, RequestArrived, SendReply
+from homeward.agents.home_agent import AgentPolicy, HomeAgent, Node
+from homeward.agents.ingress import TrustedNetworks
+from homeward.model.instant import Instant
+from homeward.model.registration import (
+    AuthenticationAlgorithm,
+    Identification,
+    MobilitySecurityAssociation,
+    RegistrationReply,
+    RegistrationRequest,
+    RequestFlags,
+    Spi,
+)
+from homeward.model.secret import Secret
+from homeward.wire import authenticator
+from homeward.wire import registration as codec
+from homeward.wire.decoded import DecodedReply
+from homeward.wire.extensions import Extension, encode
+from homeward.wire.identification import from_time
+
+AGENT = IPv4Address("10.0.0.2")
+HOME = IPv4Address("10.77.0.10")
+OTHER_HOME = IPv4Address("10.77.0.11")
+CARE_OF = IPv4Address("10.1.1.50")
+ELSEWHERE = IPv4Address("10.1.2.60")
+OUTSIDE = IPv4Address("198.51.100.7")
+NAT = IPv4Address("10.1.9.9")
+PORT = 40000
+INSIDE = "inside"
+T0 = Instant(boot=5000.0, wall=1_736_942_400.0)
+D_T = RequestFlags.DECAPSULATE_SELF | RequestFlags.REVERSE_TUNNEL
+
+SA = MobilitySecurityAssociation(
+    Spi(0x100), AuthenticationAlgorithm.HMAC_SHA256, key=Secret(bytes(range(32)))
+)
+OLD_SA = MobilitySecurityAssociation(
+    Spi(0x101), AuthenticationAlgorithm.HMAC_MD5, key=Secret(bytes(range(1, 17)))
+)
+OTHER_SA = MobilitySecurityAssociation(
+    Spi(0x100), AuthenticationAlgorithm.HMAC_MD5, key=Secret(bytes(range(2, 18)))
+)
+FORGER = replace(SA, key=Secret(bytes(32)))
+
+NETWORKS = TrustedNetworks(
+    frozenset({INSIDE}), (IPv4Network("10.1.0.0/16"), IPv4Network("10.77.0.0/24")), frozenset({NAT})
+)
+POLICY = AgentPolicy(
+    AGENT,
+    NETWORKS,
+    nodes=(Node("laptop", HOME, SA), Node("laptop", HOME, OLD_SA), Node("other", OTHER_HOME, OTHER_SA)),
+)
+
+_Wanted = TypeVar("_Wanted")
+
+
+def after(seconds: float) -> Instant:
+    """So many seconds after the agent's start, on both clocks."""
+    return Instant(T0.boot + seconds, T0.wall + seconds)
+
+
+def stamp(seconds: float, low: int = 0x155) -> Identification:
+    """A time stamp so many seconds after the agent's start."""
+    return from_time(T0.wall + seconds, low)
+
+
+def request(at: float = 0.0, **changes: object) -> RegistrationRequest:
+    """A mobile node's request made so many seconds after the agent's start."""
+    plain = RegistrationRequest(
+        300, HOME, home_agent=AGENT, care_of_address=CARE_OF, identification=stamp(at), flags=D_T
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def octets(
+    message: RegistrationRequest,
+    association: MobilitySecurityAssociation = SA,
+    *,
+    covered: Sequence[Extension] = (),
+    behind: Sequence[Extension] = (),
+) -> bytes:
+    """The message as the wire carries it, reserved flags and further extensions included."""
+    fixed = struct.pack(
+        "!BBH4s4s4sQ",
+        1,
+        message.flags,
+        message.lifetime,
+        message.home_address.packed,
+        message.home_agent.packed,
+        message.care_of_address.packed,
+        message.identification,
+    )
+    if message.nai is not None:
+        fixed += encode(Extension(131, message.nai.encode()))
+    signed = authenticator.authenticate(fixed + b"".join(map(encode, covered)), association)
+    return signed + b"".join(map(encode, behind))
+
+
+def arrived(payload: bytes | RegistrationRequest, **changes: object) -> RequestArrived:
+    """A datagram from the care-of address to the agent, through the inside interface."""
+    if isinstance(payload, RegistrationRequest):
+        payload = octets(payload)
+    plain = RequestArrived(payload, CARE_OF, source_port=PORT, destination=AGENT, interface=INSIDE)
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def agent(**changes: object) -> HomeAgent:
+    """An agent that has just been started."""
+    return HomeAgent(replace(POLICY, **changes), started=T0)  # type: ignore[arg-type]
+
+
+def only(effects: Sequence[AgentEffect], kind: type[_Wanted]) -> _Wanted:
+    """The one effect of that kind; there must be exactly one."""
+    found = [each for each in effects if isinstance(each, kind)]
+    assert len(found) == 1, effects
+    return found[0]
+
+
+def none(effects: Sequence[AgentEffect], *kinds: type) -> bool:
+    """Whether there is no effect of these kinds."""
+    return not any(isinstance(each, kinds) for each in effects)
+
+
+def reply_in(
+    effects: Sequence[AgentEffect], association: MobilitySecurityAssociation = SA
+) -> RegistrationReply:
+    """The reply that is sent, after checking that it is signed as it must be."""
+    sent = only(effects, SendReply)
+    decoded = codec.decode(sent.octets)
+    assert isinstance(decoded, DecodedReply)
+    assert authenticator.verify(sent.octets, decoded, association)
+    assert decoded.unauthenticated == ()
+    return decoded.message
+
+
+def refused_in(effects: Sequence[AgentEffect]) -> Refused:
+    """The refusal that is logged."""
+    return only(effects, Refused)
+
+
+def forward_in(effects: Sequence[AgentEffect]) -> Forward:
+    """The forwarding delta."""
+    return only(effects, Forward)

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from dataclasses import replace
+
+import pytest
+
+from homeward.agents.replay import Freshness, ReplayGuard
+from homeward.model.instant import Instant
+from homeward.model.registration import Identification, Spi
+from homeward.wire.identification import from_time, high32, low32
+from tests.unit.agents.scene import OTHER_HOME, T0, after, request, stamp
+
+SPI = Spi(0x100)
+
+
+def guard() -> ReplayGuard:
+    return ReplayGuard(7.0, T0)
+
+
+@pytest.mark.parametrize(
+    ("skew", "freshness"),
+    [
+        (0.0, Freshness.FRESH),
+        (5.0, Freshness.FRESH),
+        (-5.0, Freshness.FRESH),
+        (6.99, Freshness.FRESH),
+        (-6.99, Freshness.FRESH),
+        (7.01, Freshness.SKEWED),
+        (-7.01, Freshness.SKEWED),
+        (10.0, Freshness.SKEWED),
+        (-10.0, Freshness.SKEWED),
+        (3600.0, Freshness.SKEWED),
+        (68 * 365 * 86400.0, Freshness.SKEWED),
+        (-68 * 365 * 86400.0, Freshness.SKEWED),
+    ],
+)
+def test_tolerance(skew: float, freshness: Freshness) -> None:
+    assert guard().judge(request(100 + skew), SPI, at=after(100)) is freshness
+
+
+@pytest.mark.parametrize("number", [0, 1, (1 << 64) - 1, 1 << 63])
+def test_absurd_time_stamps(number: int) -> None:
+    asked = request(identification=Identification(number))
+    assert guard().judge(asked, SPI, at=after(100)) is Freshness.SKEWED
+
+
+def test_only_greater_than_everything_accepted() -> None:
+    memory = guard()
+    memory.accept(request(100), SPI, at=after(100))
+    assert memory.judge(request(99.9), SPI, at=after(100.5)) is Freshness.USED
+    one_less = request(identification=Identification(stamp(100) - 1))
+    one_more = request(identification=Identification(stamp(100) + 1))
+    assert memory.judge(one_less, SPI, at=after(100.5)) is Freshness.USED
+    assert memory.judge(one_more, SPI, at=after(100.5)) is Freshness.FRESH
+
+
+def test_a_rejected_stamp_may_be_undercut() -> None:
+    # a fast clock is told so, comes back with a lower stamp, and must be let in.
+    memory = guard()
+    assert memory.judge(request(103600), SPI, at=after(100)) is Freshness.SKEWED
+    assert memory.judge(request(101), SPI, at=after(101)) is Freshness.FRESH
+
+
+def test_the_very_same_request_is_a_duplicate() -> None:
+    memory = guard()
+    memory.accept(request(100), SPI, at=after(100))
+    assert memory.judge(request(100), SPI, at=after(100)) is Freshness.DUPLICATE
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        request(100, lifetime=301),
+        request(100, lifetime=0),
+        request(100, care_of_address=OTHER_HOME),
+        request(100, nai="someone@example.test"),
+    ],
+)
+def test_the_same_stamp_on_another_request_is_used_up(other: object) -> None:
+    memory = guard()
+    memory.accept(request(100), SPI, at=after(100))
+    assert memory.judge(other, SPI, at=after(100)) is Freshness.USED  # type: ignore[arg-type]
+
+
+def test_a_duplicate_ages_like_any_other() -> None:
+    memory = guard()
+    memory.accept(request(100), SPI, at=after(100))
+    assert memory.judge(request(100), SPI, at=after(108)) is Freshness.SKEWED
+
+
+def test_nodes_do_not_share_their_memory_and_keys_of_a_node_do() -> None:
+    memory = guard()
+    memory.accept(request(100), SPI, at=after(100))
+    assert memory.judge(request(99, home_address=OTHER_HOME), SPI, at=after(100)) is Freshness.FRESH
+    assert memory.judge(request(99), Spi(0x101), at=after(100)) is Freshness.USED
+    assert memory.judge(request(100), Spi(0x101), at=after(100)) is Freshness.USED
+
+
+def test_nothing_from_before_the_start() -> None:
+    assert guard().judge(request(-0.5), SPI, at=after(1)) is Freshness.BEFORE_START
+    assert guard().judge(request(0.001), SPI, at=after(1)) is Freshness.FRESH
+
+
+def test_the_wrap_of_2036() -> None:
+    wrap = 2_085_978_496.0  # Unix time at which the 32 bits of seconds begin again
+    assert high32(from_time(wrap, 0)) == 0
+    memory = ReplayGuard(7.0, Instant(0.0, wrap - 100))
+    before = replace(request(), identification=from_time(wrap - 1, 0))
+    behind = replace(request(), identification=from_time(wrap + 1, 0))
+    memory.accept(before, SPI, at=Instant(100.0, wrap - 0.5))
+    assert memory.judge(behind, SPI, at=Instant(101.0, wrap)) is Freshness.FRESH
+    memory.accept(behind, SPI, at=Instant(101.0, wrap))
+    again = replace(request(), identification=from_time(wrap - 0.5, 0))
+    assert memory.judge(again, SPI, at=Instant(101.5, wrap + 1.5)) is Freshness.USED
+
+
+def test_resynchronisation_has_our_seconds_and_their_low_half() -> None:
+    asked = request(100 - 3600)
+    answer = guard().resynchronisation(asked, after(100.7))
+    assert high32(answer) == high32(stamp(100))
+    assert low32(answer) == low32(asked.identification)

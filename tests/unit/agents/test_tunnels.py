@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address
+
+import pytest
+
+from homeward.agents.agent_events import Forward, StopForwarding
+from homeward.agents.path_mtu import read_header, too_big
+from homeward.agents.tunnels import Dropped, TooBig, TunnelPacket, TunnelTable
+
+AGENT = IPv4Address("10.0.0.2")
+HOME = IPv4Address("10.77.0.10")
+OTHER_HOME = IPv4Address("10.77.0.11")
+CARE_OF = IPv4Address("10.1.1.50")
+ELSEWHERE = IPv4Address("10.1.2.60")
+PEER = IPv4Address("10.0.0.10")
+ECHO_REQUEST, TIME_EXCEEDED = 8, 11
+
+
+def packet(
+    source: IPv4Address,
+    destination: IPv4Address,
+    body: bytes = b"\x08\0\0\0payload",
+    *,
+    protocol: int = 17,
+    df: bool = False,
+    tos: int = 0,
+    ttl: int = 63,
+    offset: int = 0,
+    options: bytes = b"",
+) -> bytes:
+    words = 5 + len(options) // 4
+    total = words * 4 + len(body)
+    fragment = (0x4000 if df else 0) | offset
+    return (
+        struct.pack(
+            "!BBHHHBBH4s4s",
+            0x40 | words,
+            tos,
+            total,
+            7,
+            fragment,
+            ttl,
+            protocol,
+            0,
+            source.packed,
+            destination.packed,
+        )
+        + options
+        + body
+    )
+
+
+def tunnelled(outer_source: IPv4Address, inner: bytes, **changes: object) -> bytes:
+    return packet(outer_source, AGENT, inner, protocol=4, **changes)  # type: ignore[arg-type]
+
+
+def table() -> TunnelTable:
+    made = TunnelTable(AGENT)
+    made.apply(Forward(HOME, CARE_OF, reverse_tunnel=True))
+    return made
+
+
+@pytest.mark.parametrize("df", [True, False])
+@pytest.mark.parametrize("tos", [0, 0xB8, 0x03])
+def test_the_outer_header(df: bool, tos: int) -> None:
+    inner = packet(PEER, HOME, df=df, tos=tos, ttl=1)
+    sent = table().outbound(inner, 0.0)
+    assert isinstance(sent, TunnelPacket)
+    assert sent.endpoint == CARE_OF
+    first, outer_tos, _, _, fragment, ttl, protocol, _, source, destination = struct.unpack_from(
+        "!BBHHHBBH4s4s", sent.octets
+    )
+    assert (first, outer_tos, ttl, protocol) == (0x45, tos, 64, 4)
+    assert fragment == (0x4000 if df else 0)
+    assert (source, destination) == (AGENT.packed, CARE_OF.packed)
+    assert sent.octets[20:] == inner
+
+
+def test_options_of_the_inner_header_are_not_copied() -> None:
+    sent = table().outbound(packet(PEER, HOME, options=bytes(8)), 0.0)
+    assert isinstance(sent, TunnelPacket)
+    assert len(sent.octets) == 20 + 28 + 11
+
+
+@pytest.mark.parametrize(
+    ("inner", "dropped"),
+    [
+        (b"", Dropped.MALFORMED),
+        (b"\x60" + bytes(60), Dropped.MALFORMED),
+        (packet(PEER, HOME)[:-1], Dropped.MALFORMED),
+        (packet(PEER, HOME)[:19], Dropped.MALFORMED),
+        (b"\x44" + packet(PEER, HOME)[1:], Dropped.MALFORMED),
+        (packet(PEER, OTHER_HOME), Dropped.NO_BINDING),
+        (packet(CARE_OF, HOME), Dropped.LOOP),
+        (packet(CARE_OF, HOME, packet(HOME, HOME), protocol=4), Dropped.LOOP),
+        (packet(AGENT, HOME, packet(PEER, HOME), protocol=4), Dropped.LOOP),
+    ],
+)
+def test_what_is_not_tunnelled(inner: bytes, dropped: Dropped) -> None:
+    assert table().outbound(inner, 0.0) is dropped
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        packet(AGENT, HOME, protocol=1),
+        packet(PEER, HOME, packet(PEER, OTHER_HOME), protocol=4),
+        packet(ELSEWHERE, HOME, packet(ELSEWHERE, HOME), protocol=4),
+    ],
+)
+def test_own_answers_and_foreign_tunnels_are_tunnelled(inner: bytes) -> None:
+    assert isinstance(table().outbound(inner, 0.0), TunnelPacket)
+
+
+def test_forwarding_follows_the_binding() -> None:
+    made = table()
+    made.apply(Forward(HOME, ELSEWHERE, reverse_tunnel=True))
+    sent = made.outbound(packet(PEER, HOME), 0.0)
+    assert isinstance(sent, TunnelPacket)
+    assert sent.endpoint == ELSEWHERE
+    made.apply(StopForwarding(HOME))
+    made.apply(StopForwarding(HOME))
+    assert made.outbound(packet(PEER, HOME), 0.0) is Dropped.NO_BINDING
+    assert made.inbound(tunnelled(ELSEWHERE, packet(HOME, PEER))) is Dropped.SPOOFED
+
+
+def test_a_genuine_reverse_tunnelled_packet() -> None:
+    inner = packet(HOME, PEER, ttl=9)
+    assert table().inbound(tunnelled(CARE_OF, inner)) == inner
+    assert table().inbound(tunnelled(CARE_OF, inner, options=bytes(8))) == inner
+
+
+def test_padding_behind_a_packet_is_refused() -> None:
+    inner = packet(HOME, PEER)
+    assert table().inbound(tunnelled(CARE_OF, inner) + b"padding") is Dropped.MALFORMED
+    assert table().inbound(tunnelled(CARE_OF, inner + b"padding")) is Dropped.MALFORMED
+
+
+def test_congestion_on_the_way_is_passed_on() -> None:
+    inner = packet(HOME, PEER, tos=2)
+    taken = table().inbound(tunnelled(CARE_OF, inner, tos=3))
+    assert isinstance(taken, bytes)
+    assert taken[1] == 3
+
+
+@pytest.mark.parametrize(
+    ("outer_source", "inner_source", "dropped"),
+    [
+        (ELSEWHERE, HOME, Dropped.SPOOFED),
+        (HOME, HOME, Dropped.SPOOFED),
+        (AGENT, HOME, Dropped.SPOOFED),
+        (CARE_OF, OTHER_HOME, Dropped.SPOOFED),
+        (CARE_OF, CARE_OF, Dropped.SPOOFED),
+        (CARE_OF, PEER, Dropped.SPOOFED),
+        (CARE_OF, IPv4Address("0.0.0.0"), Dropped.SPOOFED),
+    ],
+)
+def test_spoofed_reverse_tunnels(
+    outer_source: IPv4Address, inner_source: IPv4Address, dropped: Dropped
+) -> None:
+    assert table().inbound(tunnelled(outer_source, packet(inner_source, PEER))) is dropped
+
+
+def test_one_node_cannot_speak_for_another_bound_one() -> None:
+    made = table()
+    made.apply(Forward(OTHER_HOME, ELSEWHERE, reverse_tunnel=True))
+    assert made.inbound(tunnelled(ELSEWHERE, packet(HOME, PEER))) is Dropped.SPOOFED
+    assert made.inbound(tunnelled(CARE_OF, packet(OTHER_HOME, PEER))) is Dropped.SPOOFED
+
+
+def test_no_reverse_tunnel_without_having_asked_for_one() -> None:
+    made = table()
+    made.apply(Forward(HOME, CARE_OF, reverse_tunnel=False))
+    assert made.inbound(tunnelled(CARE_OF, packet(HOME, PEER))) is Dropped.NO_REVERSE_TUNNEL
+
+
+def test_every_truncation_of_a_reverse_tunnelled_packet() -> None:
+    genuine = tunnelled(CARE_OF, packet(HOME, PEER))
+    for size in range(len(genuine)):
+        assert table().inbound(genuine[:size]) is Dropped.MALFORMED
+
+
+def test_an_inner_packet_longer_than_its_tunnel_packet() -> None:
+    inner = bytearray(packet(HOME, PEER))
+    inner[2:4] = (len(inner) + 1).to_bytes(2, "big")
+    assert table().inbound(tunnelled(CARE_OF, bytes(inner))) is Dropped.MALFORMED
+
+
+def test_only_ip_in_ip_was_agreed_on() -> None:
+    minimal = packet(CARE_OF, AGENT, packet(HOME, PEER), protocol=55)
+    assert table().inbound(minimal) is Dropped.MALFORMED
+
+
+# --- path MTU ---
+
+
+def _report(
+    inner: bytes, mtu: int, made: TunnelTable, *, boot: float = 0.0, quoted: int = 500
+) -> TooBig | None:
+    outer = packet(AGENT, CARE_OF, inner, protocol=4, df=True)
+    return made.path_mtu_reported(outer[:quoted], mtu, boot)
+
+
+def _checks(icmp: bytes) -> bool:
+    words = icmp + b"\0" * (len(icmp) % 2)
+    total: int = sum(struct.unpack(f"!{len(words) // 2}H", words))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total == 0xFFFF
+
+
+def test_a_report_is_relayed_with_the_tunnels_overhead_taken_off() -> None:
+    inner = packet(PEER, HOME, bytes(1440), df=True)
+    relayed = _report(inner, 1400, table())
+    assert isinstance(relayed, TooBig)
+    assert relayed.sender == PEER
+    assert relayed.icmp is not None
+    kind, code, _, unused, mtu = struct.unpack_from("!BBHHH", relayed.icmp)
+    assert (kind, code, unused, mtu) == (3, 4, 0, 1380)
+    assert relayed.icmp[8:] == inner[:480]
+    assert _checks(relayed.icmp)
+
+
+def test_a_short_quote_is_remembered_for_the_next_packet() -> None:
+    made = table()
+    inner = packet(PEER, HOME, bytes(1440), df=True)
+    assert _report(inner, 1400, made, quoted=28) is None
+    answer = made.outbound(inner, 1.0)
+    assert isinstance(answer, TooBig)
+    assert answer.icmp is not None
+    assert struct.unpack_from("!H", answer.icmp, 6) == (1380,)
+    assert len(answer.icmp) == 8 + 548
+    assert isinstance(made.outbound(packet(PEER, HOME, bytes(1360), df=True), 1.0), TunnelPacket)
+    # What may be cut on the way is sent on, and the outer packet may be cut as well.
+    assert isinstance(made.outbound(packet(PEER, HOME, bytes(1440)), 1.0), TunnelPacket)
+
+
+def test_a_report_is_forgotten_with_time_and_with_the_path() -> None:
+    big = packet(PEER, HOME, bytes(1440), df=True)
+    made = table()
+    _report(big, 1400, made)
+    assert isinstance(made.outbound(big, 599.0), TooBig)
+    assert isinstance(made.outbound(big, 600.0), TunnelPacket)
+    _report(big, 1400, made)
+    made.apply(Forward(HOME, ELSEWHERE, reverse_tunnel=True))
+    made.apply(Forward(HOME, CARE_OF, reverse_tunnel=True))
+    assert isinstance(made.outbound(big, 1.0), TunnelPacket)
+
+
+def test_a_shared_care_of_address_keeps_its_path() -> None:
+    made = table()
+    made.apply(Forward(OTHER_HOME, CARE_OF, reverse_tunnel=True))
+    big = packet(PEER, HOME, bytes(1440), df=True)
+    _report(big, 1400, made)
+    made.apply(StopForwarding(OTHER_HOME))
+    assert isinstance(made.outbound(big, 1.0), TooBig)
+
+
+@pytest.mark.parametrize("mtu", [0, 68, 575])
+def test_absurdly_small_reports_are_not_believed(mtu: int) -> None:
+    made = table()
+    relayed = _report(packet(PEER, HOME, bytes(1440), df=True), mtu, made)
+    assert relayed is not None
+    assert relayed.icmp is not None
+    assert struct.unpack_from("!H", relayed.icmp, 6) == (556,)
+    assert isinstance(made.outbound(packet(PEER, HOME, bytes(536), df=True), 1.0), TunnelPacket)
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        b"",
+        packet(AGENT, CARE_OF, packet(PEER, HOME))[:19],
+        packet(AGENT, CARE_OF, packet(PEER, HOME), protocol=17),
+        packet(PEER, CARE_OF, packet(PEER, HOME), protocol=4),
+        packet(AGENT, ELSEWHERE, packet(PEER, HOME), protocol=4),
+    ],
+)
+def test_reports_about_other_packets_are_ignored(quoted: bytes) -> None:
+    made = table()
+    assert made.path_mtu_reported(quoted, 1000, 0.0) is None
+    assert isinstance(made.outbound(packet(PEER, HOME, bytes(1440), df=True), 1.0), TunnelPacket)
+
+
+def test_a_quote_for_another_home_address_is_not_relayed() -> None:
+    assert _report(packet(PEER, OTHER_HOME, bytes(1440), df=True), 1400, table()) is None
+
+
+@pytest.mark.parametrize(
+    ("about", "sent"),
+    [
+        (packet(PEER, HOME, protocol=17), True),
+        (packet(PEER, HOME, bytes([ECHO_REQUEST]) + bytes(7), protocol=1), True),
+        (packet(PEER, HOME, bytes([TIME_EXCEEDED]) + bytes(7), protocol=1), False),
+        (packet(PEER, HOME, b"", protocol=1), False),
+        (packet(PEER, HOME, offset=100), False),
+        (packet(IPv4Address("224.0.0.1"), HOME), False),
+        (packet(IPv4Address("255.255.255.255"), HOME), False),
+        (packet(IPv4Address("0.0.0.0"), HOME), False),
+        (packet(IPv4Address("127.0.0.1"), HOME), False),
+        (b"\x45\0", False),
+    ],
+)
+def test_whom_no_error_is_sent_to(about: bytes, sent: bool) -> None:
+    assert (too_big(about, 1380) is not None) is sent
+
+
+def test_an_odd_quote_has_a_right_checksum() -> None:
+    icmp = too_big(packet(PEER, HOME, b"odd"), 1380)
+    assert icmp is not None
+    assert len(icmp) % 2 == 1
+    assert _checks(icmp)
+
+
+def test_a_header_is_read_from_a_quote() -> None:
+    header = read_header(packet(PEER, HOME, bytes(80), df=True, offset=5, protocol=6)[:28])
+    assert header is not None
+    assert (header.octets, header.total) == (20, 100)
+    assert (header.do_not_fragment, header.fragment_offset, header.protocol) == (True, 5, 6)
+    assert (header.source, header.destination) == (PEER.packed, HOME.packed)
