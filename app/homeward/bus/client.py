@@ -5,24 +5,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
-from dbus_fast import BusType, DBusFastError, Message, MessageFlag, MessageType
+from dbus_fast import Message, MessageFlag, MessageType
 from dbus_fast.aio import MessageBus
 
+from homeward.bus.connection import BROKEN, ask_driver, bus_address, leave_bus, open_bus, until_gone
 from homeward.bus.errors import BusUnreachable, DaemonAbsent, Failed, service_error
 from homeward.bus.messages import ProfileSummary, profile_from_bus, snapshot_from_bus
 from homeward.bus.names import (
-    ADDRESS_VARIABLE,
     BUS_INTERFACE,
     BUS_NAME,
     BUS_PATH,
     DRIVER_INTERFACE,
     DRIVER_NAME,
-    DRIVER_PATH,
     ERROR_PREFIX,
     PROPERTIES_INTERFACE,
 )
@@ -53,39 +51,6 @@ Observer = Callable[[StatusSnapshot | None], None]
 """Called with each new snapshot, and with None when the daemon has gone."""
 
 
-def bus_address(wanted: str | None) -> str:
-    """Which bus: the one asked for, else the environment's (HOMEWARD_BUS), else the system bus."""
-    return wanted or os.environ.get(ADDRESS_VARIABLE) or "system"
-
-
-async def open_bus(address: str) -> MessageBus:
-    """Connect to "system", "session" or a D-Bus address such as unix:path=/run/bus; BusUnreachable."""
-    try:
-        match address:
-            case "system":
-                bus = MessageBus(bus_type=BusType.SYSTEM, auth_timeout=10)
-            case "session":
-                bus = MessageBus(bus_type=BusType.SESSION, auth_timeout=10)
-            case _:
-                bus = MessageBus(bus_address=address, auth_timeout=10)
-        return await bus.connect()
-    except (OSError, DBusFastError, KeyError, EOFError) as error:
-        raise BusUnreachable(
-            f"the bus {address} cannot be reached: {error}. Check that dbus is running, or name another bus "
-            f"with --bus or {ADDRESS_VARIABLE}."
-        ) from error
-
-
-async def leave_bus(bus: MessageBus) -> None:
-    """Close the connection and wait until it is closed, so that no socket is left to the garbage collector."""
-    bus.disconnect()
-    try:
-        async with asyncio.timeout(1):
-            await bus.wait_for_disconnect()
-    except (TimeoutError, OSError, DBusFastError, EOFError):
-        pass  # it is as gone as it can be
-
-
 class DaemonClient:
     """One connection to the daemon, for calls and for watching; not for use from several threads."""
 
@@ -111,7 +76,7 @@ class DaemonClient:
     async def open(self) -> None:
         """Connect to the bus; BusUnreachable. Whether the daemon is there shows with the first call."""
         if self._bus is None:
-            self._bus = await open_bus(self._address)
+            self._bus = await open_bus(self._address, MessageBus)
 
     async def close(self) -> None:
         """Stop watching and leave the bus."""
@@ -132,7 +97,7 @@ class DaemonClient:
     async def profiles(self) -> tuple[ProfileSummary, ...]:
         """All profiles, unusable ones with the reason."""
         (rows,) = await self._call("ListProfiles")
-        return tuple(profile_from_bus(rows[name]) for name in sorted(rows))
+        return tuple(profile_from_bus(row) for row in rows)
 
     async def connect(self, profile: str) -> None:
         """Connect with this profile; returns when the daemon has taken the order, not when it is done."""
@@ -187,7 +152,7 @@ class DaemonClient:
             raise DaemonAbsent(
                 f"homewardd has not answered for {self._call_timeout:g} seconds. {_START_IT}"
             ) from None
-        except (OSError, DBusFastError, EOFError) as error:
+        except BROKEN as error:
             raise BusUnreachable(
                 f"the connection to the bus {self._address} broke: {error}; try again"
             ) from error
@@ -209,30 +174,28 @@ class DaemonClient:
         assert self._bus is not None
         self._bus.add_message_handler(self._heard)
         for rule in (_STATUS_CHANGED, _OWNER_CHANGED):
-            await self._driver("AddMatch", rule)
-        reply = await self._driver("GetNameOwner", BUS_NAME)
-        self._owner_is(str(reply.body[0]) if reply.message_type is MessageType.METHOD_RETURN else "")
+            await self._ask("AddMatch", rule)
+        try:
+            self._owner_is(str(await self._ask("GetNameOwner", BUS_NAME)))
+        except LookupError:
+            self._owner_is("")
         if self._refresher is not None:
             await asyncio.wait({self._refresher})  # not `await`: a change of owner may cancel it
 
-    async def _driver(self, member: str, argument: str) -> Message:
-        return await self._exchange(
-            Message(
-                destination=DRIVER_NAME,
-                path=DRIVER_PATH,
-                interface=DRIVER_INTERFACE,
-                member=member,
-                signature="s",
-                body=[argument],
-            )
-        )
+    async def _ask(self, member: str, argument: str) -> Any:
+        assert self._bus is not None
+        try:
+            async with asyncio.timeout(self._call_timeout):
+                return await ask_driver(self._bus, member, argument)
+        except (*BROKEN, TimeoutError) as error:
+            raise BusUnreachable(f"the bus {self._address} does not answer: {error}; try again") from error
 
     async def _keep_connected(self) -> None:
         while True:
             assert self._bus is not None
             try:
-                await self._bus.wait_for_disconnect()
-            except (OSError, DBusFastError, EOFError) as error:
+                await until_gone(self._bus)
+            except BROKEN as error:
                 _log.info("the bus went away: %s", error)
             self._owner_is("")
             await self._rejoin()

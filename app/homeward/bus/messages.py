@@ -76,7 +76,7 @@ def _to_plain(value: Any) -> Any:
         case float():
             return value if math.isfinite(value) else None
         case str():
-            return _carriable(value)
+            return carriable(value)
         case Enum():
             return value.value
         case IPv4Address():
@@ -90,8 +90,8 @@ def _to_plain(value: Any) -> Any:
             raise TypeError(f"a {type(value).__name__} has no place in a snapshot")
 
 
-def _carriable(text: str) -> str:
-    """D-Bus strings are UTF-8 without NUL; a link's name may hold any octet but '/'."""
+def carriable(text: str) -> str:
+    """The text as D-Bus can carry it: UTF-8 without NUL; a link's name may hold any octet but '/'."""
     return text.replace("\0", _REPLACEMENT).encode("utf-8", "replace").decode("utf-8")
 
 
