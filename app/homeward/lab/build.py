@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from homeward.lab import services
+from homeward.lab import keys, services
 from homeward.lab.errors import LabError
 from homeward.lab.host import Host
 from homeward.lab.state import LabState, checkout
@@ -99,7 +99,7 @@ class Builder:
         started = time.monotonic()
         self.state.root.mkdir(parents=True)
         self.state.short()
-        services.make_keys(self.state)
+        keys.draw(self.state)
         self._hosts()
         self._say(f"{len(ALL_HOSTS)} hosts ({time.monotonic() - started:.1f} s)")
         self._switch()

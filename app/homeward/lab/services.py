@@ -1,35 +1,206 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What runs in the lab's hosts: configuration files, keys, and the programs in the order of their needs."""
+"""What runs in the lab's hosts: configuration files, and the programs in the order in which they need each other."""
 
-from collections.abc import Iterator
-from pathlib import Path
+import pwd
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.resources import files as resource_files
+from importlib.util import find_spec
 from typing import Final
 
+from homeward.daemon.fingerprint import SALT_OCTETS, fingerprint
+from homeward.lab import gateway, keys
+from homeward.lab.errors import LabError
 from homeward.lab.host import Host
-from homeward.lab.state import LabState
-from homeward.lab.topology import ACCESS_NETWORKS, GATEWAY_ADDRESS, GATEWAY_NAME, AccessNetwork
+from homeward.lab.state import LabState, invoking_user
+from homeward.lab.topology import (
+    ACCESS_NETWORKS,
+    AGENT,
+    AGENT_ADDRESS,
+    GATEWAY,
+    GATEWAY_ADDRESS,
+    GATEWAY_NAME,
+    HOME_ADDRESS,
+    HOME_NETWORK,
+    INSIDE,
+    INSIDE_PREFIXES,
+    LAPTOP,
+    SPI,
+    AccessNetwork,
+)
+from homeward.model.names import BUS_NAME
+from homeward.model.registration import AuthenticationAlgorithm
 
 File = tuple[str, int, str]
 """Path in the host, permissions, text."""
 
+PROFILE: Final = "lab"
+SYSTEM_BUS: Final = "dbus/system_bus_socket"
+"""The laptop's bus, below its /run."""
+CHARON: Final = "/usr/lib/ipsec/charon"
+"""The one path that AppArmor's profile for charon is for."""
+
+_BUS_CONFIGURATION: Final = "/etc/dbus-1/private-bus.conf"
 _LEASE_TIME: Final = "1h"
+_SECONDS_TO_START: Final = 10.0
+_ALGORITHM: Final = AuthenticationAlgorithm.HMAC_SHA256
 
 
-def make_keys(state: LabState) -> None:
-    """Draw this lab's secrets; each lab has its own."""
-    state.keys.mkdir(mode=0o700)
+# --- configuration ---------------------------------------------------------------------------------------------------
 
 
 def files(state: LabState, host: str) -> list[File]:
     """The configuration of one host beyond what every host has."""
-    return []
+    match host:
+        case _ if host == LAPTOP:
+            return [
+                ("/etc/strongswan.conf", 0o644, _resource("charon", "strongswan.conf")),
+                (_BUS_CONFIGURATION, 0o644, _resource("dbus", "private-bus.conf")),
+                (f"/etc/dbus-1/{BUS_NAME}.conf", 0o644, _resource("dbus", f"{BUS_NAME}.conf")),
+                (f"/etc/homeward/profiles.d/{PROFILE}.toml", 0o644, _profile(state)),
+            ]
+        case _ if host == GATEWAY:
+            return [("/etc/strongswan.conf", 0o644, _resource("lab", "gateway-strongswan.conf"))]
+        case _ if host == AGENT:
+            key = keys.read(state).mobility.reveal().hex()
+            return [
+                ("/etc/homeward/agent.toml", 0o644, _agent_configuration()),
+                ("/etc/homeward/laptop.key", 0o600, key + "\n"),
+            ]
+        case _:
+            return []
+
+
+def _resource(*parts: str) -> str:
+    place = resource_files("homeward.data")
+    for part in parts:
+        place = place / part
+    return place.read_text(encoding="utf-8")
+
+
+def _agent_configuration() -> str:
+    prefixes = ", ".join(f'"{prefix}"' for prefix in INSIDE_PREFIXES)
+    return f"""\
+version = 1
+address = "{AGENT_ADDRESS}"
+inside_interfaces = ["inside"]
+trusted_prefixes = [{prefixes}]
+home_network = "{HOME_NETWORK}"
+
+[[node]]
+name = "laptop"
+home_address = "{HOME_ADDRESS}"
+spi = {SPI}
+algorithm = "{_ALGORITHM.value}"
+key_file = "laptop.key"
+"""
+
+
+def user_name() -> str:
+    """Who runs the lab, by name: the owner of the laptop's profile and of its one session."""
+    uid, _ = invoking_user()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        raise LabError(f"user id {uid} has no name, and a profile's owner needs one") from None
+
+
+def _profile(state: LabState) -> str:
+    drawn = keys.read(state)
+    mobility = fingerprint(drawn.mobility, secrets.token_bytes(SALT_OCTETS))
+    pre_shared = fingerprint(drawn.pre_shared, secrets.token_bytes(SALT_OCTETS))
+    return f"""\
+version = 1
+name = "{PROFILE}"
+owner = "{user_name()}"
+
+[home_agent]
+address = "{AGENT_ADDRESS}"
+home_address = "{HOME_ADDRESS}"
+spi = {SPI}
+algorithm = "{_ALGORITHM.value}"
+key = {{ secret = "{keys.MOBILITY_KEY}", fingerprint = "{mobility}" }}
+
+[vpn]
+gateway = "{GATEWAY_NAME}"
+local_identity = "{gateway.LAPTOP_IDENTITY}"
+remote_identity = "{GATEWAY_NAME}"
+pre_shared_key = {{ secret = "{keys.PRE_SHARED_KEY}", fingerprint = "{pre_shared}" }}
+remote_networks = ["{INSIDE}"]
+
+[policy]
+destinations = ["{INSIDE}"]
+"""
+
+
+# --- programs --------------------------------------------------------------------------------------------------------
 
 
 def start_all(state: LabState) -> Iterator[str]:
     """Start every service and yield a line when a group of them runs."""
     for network in ACCESS_NETWORKS.values():
         Host(state, network.name).start("dnsmasq", *_dnsmasq(network))
-    yield "DHCP and DNS"
+    laptop = Host(state, LAPTOP)
+    Host(state, GATEWAY).start("charon", CHARON)
+    laptop.start("charon", CHARON)
+    start_module(Host(state, AGENT), "agent", "homeward.agentd.main", "--config", "/etc/homeward/agent.toml")
+    (state.run(LAPTOP) / "dbus").mkdir()
+    laptop.start("dbus", *_dbus())
+    _wait_for(laptop, "dbus", SYSTEM_BUS)
+    yield "DHCP, DNS, the laptop's bus"
+    uid, _ = invoking_user()
+    start_module(laptop, "login1", "homeward.lab.login1", str(uid), user_name())
+    start_daemon(state)
+    gateway.configure(state)
+    yield "VPN gateway"
+    _wait_for(laptop, "charon", "charon.vici")
+    wait_for_name(laptop, "login1", "org.freedesktop.login1")
+    if find_spec("homeward.daemon.main"):  # TEMPORARY
+        wait_for_name(laptop, "homewardd", BUS_NAME)
+    yield "homewardd and its charon, home agent"
+
+
+def start_daemon(state: LabState) -> None:
+    """Start homewardd on the laptop's system bus."""
+    start_module(Host(state, LAPTOP), "homewardd", "homeward.daemon.main", "--bus", "system")
+
+
+def start_module(host: Host, service: str, module: str, *arguments: str) -> None:
+    """Start one of our own programs, in the Python that runs the lab."""
+    if find_spec(module) is None:  # TEMPORARY
+        return
+    host.start(service, sys.executable, "-m", module, *arguments)
+
+
+def _wait_for(host: Host, service: str, path: str) -> None:
+    """Wait until a service has made its socket below /run; LabError with its log's place if it does not."""
+    _wait(host, service, lambda: (host.state.run(host.name) / path).exists())
+
+
+def wait_for_name(host: Host, service: str, name: str) -> None:
+    """Wait until a service has its name on the laptop's bus; LabError with its log's place if it does not get it."""
+    question = (
+        "dbus-send", "--system", "--print-reply=literal", "--dest=org.freedesktop.DBus",
+        "/org/freedesktop/DBus", "org.freedesktop.DBus.NameHasOwner", f"string:{name}",
+    )  # fmt: skip
+    _wait(host, service, lambda: "true" in host.run(*question, check=False).stdout)
+
+
+def _wait(host: Host, service: str, done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _SECONDS_TO_START
+    while not done():
+        if host.services().get(service) is not None or time.monotonic() > deadline:
+            log = host.state.log(host.name, service)
+            said = log.read_text(errors="replace")[-600:].strip() if log.exists() else "nothing"
+            raise LabError(f"{service} on {host.name} does not start. It says:\n{said}")
+        time.sleep(0.02)
+
+
+def _dbus() -> tuple[str, ...]:
+    address = f"--address=unix:path=/run/{SYSTEM_BUS}"
+    return ("dbus-daemon", f"--config-file={_BUS_CONFIGURATION}", address, "--nofork", "--nopidfile")
 
 
 def _dnsmasq(network: AccessNetwork) -> tuple[str, ...]:
@@ -54,11 +225,3 @@ def _dnsmasq(network: AccessNetwork) -> tuple[str, ...]:
         f"--dhcp-range={first},{last},{network.prefix.netmask},{_LEASE_TIME}",
         f"--address=/{GATEWAY_NAME}/{GATEWAY_ADDRESS}",
     )
-
-
-def read_if_there(path: Path) -> str:
-    """A log's text, empty when it has not been written yet."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

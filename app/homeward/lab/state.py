@@ -27,6 +27,7 @@ from homeward.lab.errors import LabError, UsageError
 MARKER: Final = "HOMEWARD_LAB"
 """Name of the environment variable that every process of a lab carries; its value is the lab's folder."""
 
+_KEPT_VARIABLES: Final = ("TERM", "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE")
 _LONGEST_SOCKET_PATH = 107
 _LONGEST_BELOW = len("/hosts/correspondent/run/dbus/system_bus_socket")
 
@@ -155,9 +156,20 @@ class LabState:
         return identity is not None and identity.alive()
 
     def environment(self) -> dict[str, str]:
-        """What a process of this lab gets as its environment: ours and the marker, without Python's own settings."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-        return {**kept, MARKER: str(self.root)}
+        """What a process of this lab gets as its environment: the marker and our package's place.
+
+        Nothing of the caller's session: it would lead to buses and proxies outside.
+        """
+        kept = {key: os.environ[key] for key in _KEPT_VARIABLES if key in os.environ}
+        return {
+            **kept,
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root",
+            "LANG": "C.UTF-8",
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+            "PYTHONUNBUFFERED": "1",
+            MARKER: str(self.root),
+        }
 
     def processes(self) -> list[int]:
         """Every process that carries this lab's marker, those in the hosts included, ourselves excluded."""
