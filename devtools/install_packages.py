@@ -23,10 +23,6 @@ _BASE_SYSTEM = ("systemd", "udev", "dbus", "libpam-systemd")
 _ATTEMPTS = 3
 
 
-class Interrupted(BaseException):
-    """A signal asked us to stop; like KeyboardInterrupt it must not be taken for an error of apt's."""
-
-
 def policy(running: frozenset[str]) -> str:
     """The text of the policy: services that ran before are their packages' business, all others stay down."""
     allowed = " ".join(sorted(running))
@@ -58,10 +54,10 @@ def services_stay_down(where: Path = POLICY, enabled: tuple[Path, ...] = ENABLED
         where.unlink()  # left by a run that was killed outright
     running, before = running_services(), links_below(enabled)
     ours = not where.exists()
-    if ours:
-        where.write_text(policy(running), encoding="utf-8")
-        where.chmod(0o755)
     try:
+        if ours:
+            where.write_text(policy(running), encoding="utf-8")
+            where.chmod(0o755)
         yield
     finally:
         if ours:
@@ -102,43 +98,60 @@ def _stop(services: frozenset[str]) -> None:
         _say(f"stopped: {service}")
 
 
-def _apt(*arguments: str) -> bool:
-    options = ("-o", "DPkg::Lock::Timeout=600", "-o", "Acquire::Retries=3", "-o", "Dpkg::Use-Pty=0")
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1"}
-    process = subprocess.Popen(["apt-get", *options, *arguments], stdin=subprocess.DEVNULL, env=env)
-    try:
-        return process.wait() == 0
-    except BaseException:
-        # dpkg must come to an end by itself before the policy is taken away.
-        process.terminate()
-        process.wait()
-        raise
+class Apt:
+    """apt-get, one run at a time, which a signal can stop.
 
+    The handler raises nothing: an exception in the wrong moment would leave the policy there, or apt without it.
+    apt-get is interrupted alone, in a session of its own: then it stops a download at once and lets dpkg finish.
+    """
 
-def install(packages: list[str]) -> bool:
-    """Update the lists and install, a few times over, since mirrors have bad moments."""
-    for attempt in range(_ATTEMPTS):
-        if attempt:
-            _say(f"apt failed; once more in {5 * attempt} s")
-            time.sleep(5 * attempt)
-        if _apt("update") and _apt("install", "--yes", "--no-install-recommends", *packages):
-            return True
-    return False
+    def __init__(self) -> None:
+        self._stopped_by = ""
+        self._process: subprocess.Popen[bytes] | None = None
 
+    def stop(self, number: int, _frame: FrameType | None) -> None:
+        """The signal handler."""
+        self._stopped_by = signal.Signals(number).name
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
 
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    raise Interrupted(signal.Signals(number).name)
+    def stopped_by(self) -> str:
+        """The name of the signal that stopped us, empty if none did."""
+        return self._stopped_by
+
+    def install(self, packages: list[str]) -> bool:
+        """Update the lists and install, a few times over, since mirrors have bad moments."""
+        for attempt in range(_ATTEMPTS):
+            if attempt and not self.stopped_by():
+                _say(f"apt failed; once more in {5 * attempt} s")
+                time.sleep(5 * attempt)
+            if self._run("update") and self._run("install", "--yes", "--no-install-recommends", *packages):
+                return True
+        return False
+
+    def _run(self, *arguments: str) -> bool:
+        if self.stopped_by():
+            return False
+        options = ("-o", "DPkg::Lock::Timeout=600", "-o", "Acquire::Retries=3", "-o", "Dpkg::Use-Pty=0")
+        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1"}
+        self._process = subprocess.Popen(
+            ["apt-get", *options, *arguments], stdin=subprocess.DEVNULL, env=env, start_new_session=True
+        )
+        if self.stopped_by():  # while it was being started
+            self._process.send_signal(signal.SIGINT)
+        return self._process.wait() == 0
 
 
 def main(packages: list[str]) -> int:
+    apt = Apt()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    try:
-        with services_stay_down():
-            return 0 if install(packages) else 1
-    except Interrupted as interrupted:
-        _say(f"stopped by {interrupted}; the service policy is taken away again")
+        signal.signal(number, apt.stop)
+    with services_stay_down():
+        installed = apt.install(packages)
+    if apt.stopped_by():
+        _say(f"stopped by {apt.stopped_by()}; the service policy is taken away again")
         return 130
+    return 0 if installed else 1
 
 
 if __name__ == "__main__":
