@@ -24,6 +24,7 @@ from homeward.model.profile import GatewaySettings, HomeAgentSettings, Profile, 
 from homeward.model.registration import AuthenticationAlgorithm, nai_fault
 
 VERSION: Final = 1
+PROFILE_SUFFIX: Final = ".toml"
 MACHINE: Final = "machine"
 """The owner of a profile whose secrets only root may supply."""
 ROOT_ONLY: Final = frozenset({0})
@@ -89,7 +90,7 @@ def load_profiles(directory: Path, *, writers: frozenset[int] = ROOT_ONLY) -> Pr
     faults: list[ProfileFault] = []
     try:
         _check_writers(os.stat(directory), str(directory), writers)
-        paths = sorted(path for path in directory.iterdir() if path.suffix == ".toml")
+        paths = sorted(path for path in directory.iterdir() if path.suffix == PROFILE_SUFFIX)
     except (OSError, ProfileError) as error:
         text = str(error) if isinstance(error, ProfileError) else _unreadable(directory, error)
         return Profiles(faults=(ProfileFault("", str(directory), text),))
