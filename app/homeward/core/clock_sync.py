@@ -4,6 +4,7 @@
 Sharing it means that a delayed older request can never override a newer one, whatever path each took (X-16).
 """
 
+from collections import deque
 from collections.abc import Callable
 
 from homeward.model.instant import Instant
@@ -12,6 +13,9 @@ from homeward.wire import identification as ntp
 
 Entropy = Callable[[], int]
 """Thirty-two fresh random bits at each call."""
+
+OUTSTANDING = 8
+"""More requests than can be waiting for an answer at once."""
 
 
 class IdentificationSource:
@@ -22,6 +26,7 @@ class IdentificationSource:
         self._last = last
         self._last_accepted = 0
         self._floor = last
+        self._outstanding: deque[int] = deque(maxlen=OUTSTANDING)
         self.offset = offset
 
     @property
@@ -34,6 +39,9 @@ class IdentificationSource:
         stamp = int(ntp.from_time(at.wall + self.offset, self._entropy()))
         if stamp <= self._floor:
             stamp = self._floor + 1 + (self._entropy() & 0xFF)
+        while ntp.low32(Identification(stamp)) in self._outstanding:
+            stamp += 1  # The low half alone matches replies to requests (R-147).
+        self._outstanding.append(ntp.low32(Identification(stamp)))
         self._floor = stamp
         self._last = max(self._last, stamp)
         return Identification(stamp)

@@ -50,6 +50,7 @@ class Driver:
         world: World,
         entropy: Callable[[], int],
         observer: Callable[[StatusSnapshot], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         agent = profile.home_agent
         association = MobilitySecurityAssociation(Spi(agent.spi), agent.algorithm, key=key)
@@ -59,6 +60,7 @@ class Driver:
         self._links = links
         self._world = world
         self._observer = observer
+        self._failed = failed
         self._executor = Executor(
             world,
             self.feed,
@@ -78,6 +80,7 @@ class Driver:
         """Watch the world and begin. Raises AdapterError when the kernel refuses to be watched."""
         self._executor.start()
         self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(self._ended)
         self._world.registrations.start(self._datagram)
         await self._world.vpn.start(self._report)
         await self._links.start(self._observe)
@@ -98,6 +101,10 @@ class Driver:
         finally:
             await self._world.vpn.stop()
             await self._world.journal.flush()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
 
     def reconnect(self) -> None:
         """The user asks for a fresh verdict and a fresh VPN."""

@@ -13,28 +13,29 @@ log = logging.getLogger("plan")
 
 
 class JournalKeeper:
-    """The journal in memory, and its way to the disk: at once for what was wanted, soon for Identifications."""
+    """The journal in memory, and its way to the disk: at once for what was wanted, soon for Identifications.
 
-    def __init__(self, journals: Journals) -> None:
+    Identifications are kept for ever, by `journals`. What was wanted is kept until the next boot, by `until_reboot`: a
+    block belongs to a daemon that was killed, and a machine that starts again is not to find itself shut.
+    """
+
+    def __init__(self, journals: Journals, until_reboot: Journals) -> None:
         self._journals = journals
-        try:
-            self._journal = journals.load()
-        except AdapterError as error:
-            # Nothing in it is worth refusing to start for: without it the home agent resynchronises us by code 133.
-            log.error("the journal cannot be read and is begun anew: %s", error)
-            self._journal = Journal()
+        self._until_reboot = until_reboot
+        self._journal = _load(journals)
+        self._wanted = _load(until_reboot).wanted
         self._writing: asyncio.Task[None] | None = None
         self._dirty = False
 
     @property
     def wanted(self) -> str | None:
         """The profile that was connected and never disconnected."""
-        return self._journal.wanted
+        return self._wanted
 
     def want(self, profile: str | None) -> None:
         """Remember what the user wants, on disk before this returns. Raises AdapterError."""
-        self._journal = replace(self._journal, wanted=profile)
-        self._journals.save(self._journal)
+        self._wanted = profile
+        self._until_reboot.save(Journal(wanted=profile))
 
     def identification_for(self, home_agent: str, spi: int) -> IdentificationState | None:
         """What was used up towards this home agent."""
@@ -63,3 +64,12 @@ class JournalKeeper:
         """Wait until all is on disk."""
         if self._writing is not None:
             await self._writing
+
+
+def _load(journals: Journals) -> Journal:
+    try:
+        return journals.load()
+    except AdapterError as error:
+        # Nothing in it is worth refusing to start for: without it the home agent resynchronises us by code 133.
+        log.error("a journal cannot be read and is begun anew: %s", error)
+        return Journal()

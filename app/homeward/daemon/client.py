@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The daemon as its users know it: connect, disconnect, reconnect, hand over a secret, look."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from homeward.bus.control import Caller
+from homeward.bus.errors import Failed
+from homeward.bus.messages import ProfileSummary
+from homeward.daemon.driver import Driver
+from homeward.daemon.executor import World
+from homeward.daemon.guard import find_profile, summarise
+from homeward.daemon.secret_store import SecretStore
+from homeward.daemon.settings import Profiles
+from homeward.model.errors import AdapterError, HomewardError
+from homeward.model.health import HealthItem, Severity
+from homeward.model.plan import EMPTY_PLAN, Fence, Held, NetworkPlan
+from homeward.model.profile import Profile
+from homeward.model.secret import Secret
+from homeward.model.status import Blocked, ClientState, StatusSnapshot
+from homeward.ports.world import Clock, Links
+
+log = logging.getLogger("mip")
+
+WAITING = "Waiting for a secret: nothing leaves until it is there"
+
+
+class Client:
+    """One profile at most is connected. Orders follow one another; each leaves the machine in a state of its own.
+
+    `publish` is called after every change of the snapshot.
+    """
+
+    def __init__(
+        self,
+        *,
+        profiles: Callable[[], Profiles],
+        store: SecretStore,
+        clock: Clock,
+        links: Links,
+        world: World,
+        entropy: Callable[[], int],
+        publish: Callable[[], None],
+    ) -> None:
+        self._profiles = profiles
+        self._store = store
+        self._clock = clock
+        self._links = links
+        self._world = world
+        self._entropy = entropy
+        self._publish = publish
+        self._profile: Profile | None = None
+        self._driver: Driver | None = None
+        self._fence_stands = False
+        self._faults: dict[str, HealthItem] = {}
+        self._order = asyncio.Lock()
+        self._snapshot = StatusSnapshot()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Ends with the exception if the driver dies of an error of ours; traffic is then held."""
+
+    # --- beginning and end of the daemon's life -----------------------------------------------------------------------
+
+    async def resume(self) -> None:
+        """After a start: go on where an earlier life was killed, or clean up what it left."""
+        wanted = self._world.journal.wanted
+        if wanted is None:
+            await self._world.plans.apply(EMPTY_PLAN)
+            return
+        log.warning("the last homewardd ended while “%s” was connected: going on", wanted)
+        try:
+            await self._begin(find_profile(self._profiles(), wanted), blocked=True)
+        except HomewardError as error:
+            # What it left stands: opening now would be the leak that it prevents.
+            self._fence_stands = True
+            self._fault(
+                "profile-lost", f"“{wanted}” was connected and cannot be resumed: {error}", Severity.ALARM
+            )
+            self._draw()
+
+    async def end(self, *, keep_block: bool) -> None:
+        """Before the daemon ends: undo everything, or with `keep_block` leave the fence for the next life."""
+        async with self._order:
+            if not keep_block:
+                await self._disconnect()
+            elif self._driver is not None:
+                await self._driver.stop(leave_plan=True)
+
+    # --- orders -------------------------------------------------------------------------------------------------------
+
+    async def connect(self, profile: str, caller: Caller) -> None:
+        """Connect this profile, in place of another that is connected; an order for the same one changes nothing."""
+        async with self._order:
+            found = find_profile(self._profiles(), profile)
+            if self._profile == found:
+                return
+            await self._disconnect()
+            await self._begin(found, blocked=False)
+
+    async def disconnect(self, caller: Caller) -> None:
+        """VPN down, rules and fence away, secrets forgotten."""
+        async with self._order:
+            await self._disconnect()
+
+    async def reconnect(self, caller: Caller) -> None:
+        """A fresh verdict and a fresh VPN. Raises Failed when nothing is connected."""
+        async with self._order:
+            if self._profile is None:
+                raise Failed("nothing is connected; `homeward connect` connects a profile")
+            if self._driver is None:
+                missing = ", ".join(f"“{need.reference}”" for need in self._store.needed(self._profile))
+                raise Failed(
+                    f"“{self._profile.name}” waits for its secret {missing}; unlock the keyring or enter it"
+                )
+            self._driver.reconnect()
+
+    async def offer_secret(self, reference: str, secret: Secret, caller: Caller) -> None:
+        """Take a secret over if its owner offers it and its fingerprint fits; SecretRefused."""
+        try:
+            await self._store.offer(reference, secret, caller, profiles=self._profiles().usable.values())
+        finally:
+            self._draw()
+        async with self._order:
+            if self._profile is not None and self._driver is None:
+                await self._start_driver(self._profile)
+
+    async def profiles(self) -> tuple[ProfileSummary, ...]:
+        """All profiles, unusable ones with the reason."""
+        return summarise(await asyncio.to_thread(self._profiles))
+
+    def snapshot(self) -> StatusSnapshot:
+        """The present picture; never waits."""
+        return self._snapshot
+
+    # --- what an adapter noticed by itself ----------------------------------------------------------------------------
+
+    def fence_restored(self) -> None:
+        """Somebody removed the fence, and it stands again."""
+        text = "Another program removed Homeward's firewall rules; they were put back at once"
+        if self._driver is not None:
+            self._driver.fault("fence-restored", text)
+        else:
+            self._fault("fence-restored", text, Severity.WARNING)
+            self._draw()
+
+    # --- how --------------------------------------------------------------------------------------------------------
+
+    async def _begin(self, profile: Profile, *, blocked: bool) -> None:
+        self._faults.clear()
+        self._store.forget_alarms()
+        self._world.journal.want(profile.name)
+        self._profile = profile
+        if blocked:
+            await self._world.plans.apply(_closed(profile))
+            self._fence_stands = True
+        await self._start_driver(profile)
+
+    async def _start_driver(self, profile: Profile) -> None:
+        secrets = self._store.secrets_of(profile)
+        if secrets is None:
+            self._draw()
+            return
+        driver = Driver(
+            profile,
+            key=secrets.key,
+            pre_shared_key=secrets.pre_shared_key,
+            clock=self._clock,
+            links=self._links,
+            world=self._world,
+            entropy=self._entropy,
+            observer=lambda _snapshot: self._draw(),
+            failed=self._driver_failed,
+        )
+        self._driver = driver
+        try:
+            await driver.start()
+        except AdapterError as error:
+            self._driver = None
+            await driver.stop()
+            raise Failed(f"“{profile.name}” could not be connected: {error}") from error
+        self._draw()
+
+    async def _disconnect(self) -> None:
+        profile, driver = self._profile, self._driver
+        self._profile = self._driver = None
+        try:
+            if driver is not None:
+                await driver.stop()
+            else:
+                await self._world.plans.apply(EMPTY_PLAN)
+        finally:
+            self._world.journal.want(None)
+            self._fence_stands = False
+            self._faults.clear()
+            if profile is not None:
+                self._store.forget(profile)
+            self._draw()
+
+    def _driver_failed(self, error: BaseException) -> None:
+        self._world.plans.hold()
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    def _fault(self, code: str, text: str, severity: Severity) -> None:
+        advice = "`homeward disconnect` lifts the block; mend the profile and connect again."
+        self._faults[code] = HealthItem(code, severity, text, advice, self._clock.now().boot)
+
+    def _draw(self) -> None:
+        before = self._snapshot
+        drawn = self._driver.snapshot() if self._driver is not None else self._idle()
+        waiting, dropped = self._world.plans.counters()
+        drawn = replace(
+            drawn,
+            revision=before.revision,
+            health=(*self._store.health, *self._faults.values(), *drawn.health),
+            held_packets=waiting,
+            dropped_packets=dropped,
+        )
+        if drawn != before:
+            self._snapshot = replace(drawn, revision=before.revision + 1)
+            self._publish()
+
+    def _idle(self) -> StatusSnapshot:
+        profile = self._profile
+        if profile is None:
+            if "profile-lost" in self._faults:
+                blocked = Blocked(self._faults["profile-lost"].text, self._fence_stands)
+                return StatusSnapshot(state=ClientState.BLOCKED, blocked=blocked)
+            return StatusSnapshot()
+        return StatusSnapshot(
+            state=ClientState.WAITING_FOR_SECRET,
+            profile=profile.name,
+            home_address=profile.home_agent.home_address,
+            home_agent=profile.home_agent.address,
+            vpn_gateway=profile.gateway.host if profile.gateway else "",
+            blocked=Blocked(WAITING, self._fence_stands) if self._fence_stands else None,
+            secrets_needed=self._store.needed(profile),
+        )
+
+
+def _closed(profile: Profile) -> NetworkPlan:
+    """Everything held and fenced: all that can be done for a profile whose secrets are not there."""
+    agent = profile.home_agent
+    return NetworkPlan(
+        agent.home_address, profile.destinations, Held(), Fence(agent.address, (), (), None, None)
+    )
