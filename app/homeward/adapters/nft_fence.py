@@ -133,9 +133,7 @@ def _output(setting: FenceSetting) -> list[str]:
     device = _device(setting, fence.tunnel)
     if fence.tunnel is not None and device is not None:
         ends = f"ip saddr {fence.tunnel.source} ip daddr {agent}"
-        rules.append(
-            f"oifname {_quoted(device)} {ends} ip protocol 4 meta mark {MARK_TUNNEL:#x} accept"
-        )
+        rules.append(f"oifname {_quoted(device)} {ends} ip protocol 4 meta mark {MARK_TUNNEL:#x} accept")
     rules.append(f"meta mark {MARK_REGISTRATION:#x} ip daddr {agent} udp dport {REGISTRATION_PORT} accept")
     if setting.vpn_device is not None:
         rules.append(f"oifname {_quoted(setting.vpn_device)} drop")
@@ -249,11 +247,20 @@ class NftFence:
         self._links: tuple[tuple[int, str], ...] = ()
         self._own_port = 0
 
-    def put_up(self, setting: FenceSetting) -> None:
-        """Replace whatever stands by this fence, in one transaction. Raises PlanError, NotPermitted, Unavailable.
+    def put_up(
+        self,
+        fence: Fence,
+        home_address: IPv4Address,
+        *,
+        vpn_device: str | None = None,
+        lingering: Path | None = None,
+    ) -> None:
+        """Replace whatever stands by this fence, in one transaction; FenceSetting says what the parameters mean.
 
         The links for the second line are those that exist at this moment. Nothing is done if the same already stands.
+        Raises PlanError, NotPermitted, Unavailable.
         """
+        setting = FenceSetting(fence, home_address, vpn_device, lingering)
         for last_try in (False, True):
             known = {name for name in setting.fence.access_links if _PLAIN_NAME.fullmatch(name)}
             links = tuple(link for link in socket.if_nameindex() if link[1] in known)

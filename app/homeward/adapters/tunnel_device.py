@@ -24,6 +24,7 @@ from homeward.model.errors import LinkError, NotPermitted, PlanError, Unavailabl
 from homeward.model.names import HOME_DEVICE, MARK_TUNNEL
 from homeward.model.plan import Tunnelled
 from homeward.wire import ip_in_ip
+from homeward.wire.icmp_errors import fragmentation_needed
 from homeward.wire.socket_options import (
     ANCILLARY_OCTETS,
     IP_MTU,
@@ -39,16 +40,18 @@ QUEUE_PACKETS: Final = 512
 """How many packets wait while traffic is held; at 1400 octets each that is 0.7 MB."""
 LINGER: Final = 2.0
 """Seconds for which packets still in flight on the path before are accepted after a hand-over."""
+HELD_MTU: Final = 1400
+"""The device's MTU before any path is known: what all paths of 1500 octets can carry."""
 
 _BATCH = 64  # packets taken per wake-up, so that bulk traffic cannot starve the decisions on the same loop
 _RETRY = 0.02  # seconds until a path that refused a packet is tried again
 _LONGEST = 0xFFFF
+_LEAST_MTU = 576
 
 _TUNSETIFF = 0x400454CA
 _TUNSETPERSIST = 0x400454CB
 _IFF_TUN = 0x0001
 _IFF_NO_PI = 0x1000
-_SIOCGIFMTU = 0x8921
 _SIOCSIFMTU = 0x8922
 
 # The path cannot take the packet at this moment, but may again, or another path soon will: the packet waits.
@@ -137,7 +140,7 @@ class TunnelCounters:
     dropped: int = 0
     """Waited, and were pushed out of the full queue by younger ones."""
     refused_out: int = 0
-    """From another address than the home address, or too long for the path."""
+    """Not from the home address, to a group of receivers, or too long for the path."""
     refused_in: int = 0
     """Not from the home agent, not for the home address, not by the right link, malformed, or traffic was held."""
 
@@ -185,6 +188,7 @@ class TunnelDevice:
         """Called when somebody else deleted the device: packets are held, attach() makes it anew."""
         self._fd: int | None = None
         self._home_address = b""
+        self._mtu = HELD_MTU
         self._queue: deque[bytes] = deque(maxlen=queue_packets)
         self._outlet: _Outlet | None = None
         self._ready: _Outlet | None = None
@@ -200,6 +204,7 @@ class TunnelDevice:
         self._home_address = home_address.packed
         if self._fd is None:
             self._fd = open_tun(self.name)
+            self._set_mtu(HELD_MTU)
             asyncio.get_running_loop().add_reader(self._fd, self._take_from_device)
 
     def detach(self) -> None:
@@ -211,13 +216,6 @@ class TunnelDevice:
             asyncio.get_running_loop().remove_reader(self._fd)
             os.close(self._fd)
             self._fd = None
-
-    def remove(self) -> None:
-        """Take the device away, whoever's life it is from. The caller knows that it is there. Raises as `open_tun`."""
-        if self._fd is None:
-            self._fd = open_tun(self.name)
-        fcntl.ioctl(self._fd, _TUNSETPERSIST, 0)
-        self.detach()
 
     def _lose_device(self) -> None:
         assert self._fd is not None
@@ -239,10 +237,11 @@ class TunnelDevice:
             self._retry = None
 
     def prepare(self, traffic: Tunnelled, device: int) -> None:
-        """Open the path's socket on the link with this index; traffic stays held.
+        """Open the path's socket on the link with this index, and tell the senders its MTU; traffic stays held.
 
-        Raises LinkError when the path is not there, Unavailable when it could end in another VPN.
+        Raises LinkError when the path is not there, Unavailable when it could end in another VPN, PlanError.
         """
+        self._set_mtu(traffic.mtu)
         self._discard_ready()
         for kept in (self._outlet, self._last):
             if kept is not None and (kept.path, kept.home_agent, kept.device) == (
@@ -256,11 +255,10 @@ class TunnelDevice:
         asyncio.get_running_loop().add_reader(outlet.raw, self._take_from_path, outlet)
         self._ready = outlet
 
-    def open(self) -> None:
+    def open(self, *, linger: bool) -> None:
         """Let packets flow along the prepared path, those that waited first.
 
-        What is still in flight on the path before is accepted for LINGER seconds more, unless that was a clear
-        path and this one is the VPN: outside, a packet in clear may come from anybody.
+        With `linger`, what is still in flight on the path before is accepted for LINGER seconds more.
         """
         outlet, self._ready = self._ready, None
         assert outlet is not None, "prepare() comes first"
@@ -268,11 +266,11 @@ class TunnelDevice:
         self._outlet, self._last = outlet, None
         if old is not None and old is not outlet:
             self._end_linger()
-            if isinstance(old.path, ClearPath) and not isinstance(outlet.path, ClearPath):
-                self._close(old)
-            else:
+            if linger:
                 self._before = old
                 self._linger = asyncio.get_running_loop().call_later(LINGER, self._end_linger)
+            else:
+                self._close(old)
         self._flush()
 
     def counters(self) -> tuple[int, int]:
@@ -291,13 +289,18 @@ class TunnelDevice:
             except OSError:  # EBADFD: somebody deleted the device
                 self._lose_device()
                 return
-            if packet[0] >> 4 != 4 or ip_in_ip.inner_source(packet) != self._home_address:
+            if not self._is_ours(packet):
                 self.counted.refused_out += 1
                 continue
             if len(self._queue) == self._queue.maxlen:
                 self.counted.dropped += 1
             self._queue.append(packet)
         self._flush()
+
+    def _is_ours(self, packet: bytes) -> bool:
+        """Whether a packet may enter the tunnel: IPv4, from the home address, not to a group (R-185 is optional)."""
+        to_group = ip_in_ip.inner_destination(packet)[:1] >= b"\xe0"
+        return packet[0] >> 4 == 4 and ip_in_ip.inner_source(packet) == self._home_address and not to_group
 
     def _flush(self) -> None:
         """Send what waits, as long as the path takes it."""
@@ -308,21 +311,34 @@ class TunnelDevice:
         for _ in range(_BATCH):
             if not queue:
                 return
+            packet = queue[0]
+            if len(packet) > self._mtu:  # it waited, and meanwhile the path has become another one
+                self._refuse_too_long(packet, home_agent)
+                queue.popleft()
+                continue
             try:
-                outlet.raw.send(ip_in_ip.encapsulate(queue[0], source, home_agent))
+                outlet.raw.send(ip_in_ip.encapsulate(packet, source, home_agent))
+                self.counted.sent += 1
             except WireError:
                 self.counted.refused_out += 1
             except OSError as error:
                 if error.errno in _WAIT:
                     self._try_again_later(_RETRY)
                     return
-                self.counted.refused_out += 1
                 if error.errno == errno.EMSGSIZE:
                     self._shrink_to(outlet.path_mtu() - ip_in_ip.OVERHEAD)
-            else:
-                self.counted.sent += 1
+                self._refuse_too_long(packet, home_agent)
             queue.popleft()
         self._try_again_later(0.0)
+
+    def _refuse_too_long(self, packet: bytes, home_agent: IPv4Address) -> None:
+        """Tell the sender at once, as a router would (R-287): TCP then sends anew without waiting for its timer."""
+        self.counted.refused_out += 1
+        if packet[6] & 0x40 and self._fd is not None:
+            try:
+                os.write(self._fd, fragmentation_needed(packet, self._mtu, home_agent))
+            except OSError:
+                pass  # the device is down: nobody is there to be told
 
     def _try_again_later(self, delay: float) -> None:
         self._retry = asyncio.get_running_loop().call_later(delay, self._again)
@@ -332,11 +348,13 @@ class TunnelDevice:
         self._flush()
 
     def _shrink_to(self, mtu: int) -> None:
-        """The path is narrower than the plan knew (R-287, R-288): the senders, all local, learn it from the device."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-            answer = fcntl.ioctl(asker, _SIOCGIFMTU, struct.pack("16si20x", self.name.encode(), 0))
-        if 68 <= mtu < struct.unpack("16si20x", answer)[1]:
-            set_mtu(self.name, mtu)
+        """The path is narrower than the plan knew (R-288): the device follows, and with it all later senders."""
+        if _LEAST_MTU <= mtu < self._mtu:
+            self._set_mtu(mtu)
+
+    def _set_mtu(self, mtu: int) -> None:
+        set_mtu(self.name, mtu)
+        self._mtu = mtu
 
     # --- inwards ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The network plan, carried out: what differs from the plan applied last, in the order close, path, addresses, open.
+
+Everything that we put into the kernel is named by us (device, table, rule preferences, nftables tables), and what is
+not (settings of others' links) is written down first; so a later life undoes all by applying the empty plan.
+Unmarked traffic looks into our own table first, which leads it into the home device; packets that carry one of our
+marks skip it and meet the system's routes, and the VPN's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from pyroute2 import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+import homeward.model.access as access
+from homeward.model.errors import AdapterError, PlanError
+from homeward.model.names import (
+    HOME_DEVICE,
+    MARK_BASE,
+    MARK_IKE,
+    MARK_MASK,
+    ROUTING_TABLE,
+    RULE_DHCP,
+    RULE_HOME,
+    RULE_IKE,
+)
+from homeward.model.plan import Fence, NetworkPlan, Tunnelled
+
+log = logging.getLogger("plan")
+
+ADVERTISED_MSS: Final = 1360
+"""The segment size that our TCP asks for in every mode: what fits through the VPN behind NAT on paths of 1500 octets.
+
+The device's MTU follows each path, and so do our own segments. But the other end learns our wish only once, when the
+connection begins: had it heard of a trusted network's 1440, its full segments would be lost after a move outside
+wherever ICMP is filtered (R-289, S16).
+"""
+
+_MAIN_TABLE = 254
+_UDP = 17
+_INVERT = 2  # FIB_RULE_INVERT: "not"
+_IP_AND_TCP = 40
+
+_RULES: Final[tuple[dict[str, Any], ...]] = (
+    {"priority": RULE_IKE, "fwmark": MARK_IKE, "fwmask": 0xFFFFFFFF, "table": _MAIN_TABLE},
+    {
+        "priority": RULE_DHCP,
+        "ip_proto": _UDP,
+        "sport_range": "68:68",
+        "dport_range": "67:67",
+        "table": _MAIN_TABLE,
+    },
+    {
+        "priority": RULE_HOME,
+        "fwmark": MARK_BASE,
+        "fwmask": MARK_MASK,
+        "flags": _INVERT,
+        "table": ROUTING_TABLE,
+    },
+)
+
+
+class Tunnel(Protocol):
+    """The home device, as TunnelDevice offers it."""
+
+    on_lost: Callable[[], None]
+
+    def attach(self, home_address: IPv4Address) -> None: ...
+    def detach(self) -> None: ...
+    def hold(self) -> None: ...
+    def prepare(self, traffic: Tunnelled, device: int) -> None: ...
+    def open(self, *, linger: bool) -> None: ...
+    def counters(self) -> tuple[int, int]: ...
+
+
+class Wall(Protocol):
+    """The fence, as NftFence offers it."""
+
+    def put_up(
+        self,
+        fence: Fence,
+        home_address: IPv4Address,
+        *,
+        vpn_device: str | None = None,
+        lingering: access.Path | None = None,
+    ) -> None: ...
+    def take_down(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Switches(Protocol):
+    """Settings of other people's links, as KernelSwitches offers them."""
+
+    def set_for(self, access_links: frozenset[str], tunnels: frozenset[str]) -> None: ...
+    def restore(self) -> None: ...
+
+
+def may_linger(before: access.Path, now: access.Path) -> bool:
+    """Whether packets still in flight on the path before may come in after a hand-over.
+
+    Not in clear once the VPN carries the traffic: outside, a packet in clear may come from anybody.
+    """
+    return isinstance(before, access.VpnPath) or isinstance(now, access.ClearPath)
+
+
+class NetlinkPlans:
+    """Network plans on Linux. `tunnel_device` names the device that carries a tunnel inner address, or says None."""
+
+    def __init__(
+        self,
+        tunnel: Tunnel,
+        fence: Wall,
+        *,
+        switches: Switches,
+        tunnel_device: Callable[[IPv4Address], str | None],
+    ) -> None:
+        self._tunnel = tunnel
+        self._fence = fence
+        self._switches = switches
+        self._tunnel_device = tunnel_device
+        self._ip: AsyncIPRoute | None = None
+        self._lock = asyncio.Lock()
+        self._applied: NetworkPlan | None = None
+        self._wanted: NetworkPlan | None = None
+        self._routed: object = None
+        self._open_path: access.Path | None = None
+        self._held = True
+        self._holds = 0
+        self._mending: asyncio.Task[None] | None = None
+        self.on_mended: Callable[[str], None] = lambda what: None
+        """Called with words when somebody deleted the home device and it was made anew, or could not be."""
+        tunnel.on_lost = self._device_lost
+
+    # --- the port --------------------------------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Hold the home address's packets from this very moment."""
+        self._holds += 1
+        self._held = True
+        self._tunnel.hold()
+
+    async def apply(self, plan: NetworkPlan) -> None:
+        """Bring the kernel into this state. A hold() that comes meanwhile keeps the plan from opening.
+
+        Raises PlanError with the step that failed; traffic is then held, and the next plan is carried out as a whole.
+        """
+        async with self._lock:
+            holds = self._holds
+            self._wanted = plan
+            if plan == self._applied and (not self._held or not isinstance(plan.traffic, Tunnelled)):
+                return
+            before, self._applied = self._applied, None
+            try:
+                if plan.home_address is None:
+                    await self._undo()
+                else:
+                    await self._carry_out(plan, plan.home_address, before=before, holds=holds)
+            except BaseException:
+                self.hold()
+                self._routed = None
+                raise
+            self._applied = plan
+
+    def counters(self) -> tuple[int, int]:
+        """Packets waiting and packets dropped from the holding queue."""
+        return self._tunnel.counters()
+
+    async def close(self) -> None:
+        """Let go of everything; what the plan put into the kernel stays, and without us lets nothing through."""
+        if self._mending is not None:
+            self._mending.cancel()
+        self._tunnel.detach()
+        self._fence.close()
+        if self._ip is not None:
+            self._ip.close()
+            self._ip = None
+
+    # --- the steps -------------------------------------------------------------------------------------------------
+
+    async def _carry_out(
+        self, plan: NetworkPlan, home_address: IPv4Address, *, before: NetworkPlan | None, holds: int
+    ) -> None:
+        traffic = plan.traffic
+        moves = before is None or before.traffic != traffic or self._held
+        if moves:
+            self._held = True
+            self._tunnel.hold()
+        vpn_device = self._find_vpn_device(plan.fence)
+        with _Step("closing the fence"):
+            self._close(plan, home_address, vpn_device)
+        with _Step("preparing the path"):
+            self._tunnel.attach(home_address)
+            links = frozenset(plan.fence.access_links if plan.fence is not None else ())
+            self._switches.set_for(links, frozenset({HOME_DEVICE, *([vpn_device] if vpn_device else [])}))
+            if moves and isinstance(traffic, Tunnelled):
+                self._tunnel.prepare(traffic, _index(traffic.path, vpn_device))
+        mss = (
+            min(ADVERTISED_MSS, traffic.mtu - _IP_AND_TCP)
+            if isinstance(traffic, Tunnelled)
+            else ADVERTISED_MSS
+        )
+        await self._put_addresses(home_address, plan.destinations, mss)
+        # Whoever held meanwhile knows something newer than this plan.
+        if moves and isinstance(traffic, Tunnelled) and holds == self._holds:
+            linger = self._open_path is not None and may_linger(self._open_path, traffic.path)
+            self._tunnel.open(linger=linger)
+            self._open_path = traffic.path
+            self._held = False
+
+    def _close(self, plan: NetworkPlan, home_address: IPv4Address, vpn_device: str | None) -> None:
+        """Put the whole fence up: while packets are held, nobody has anything to send through its tunnel rule."""
+        fence = plan.fence
+        if fence is None:
+            self._fence.take_down()
+            return
+        old, new = self._open_path, fence.tunnel
+        lingers = old is not None and new is not None and old != new and may_linger(old, new)
+        self._fence.put_up(fence, home_address, vpn_device=vpn_device, lingering=old if lingers else None)
+
+    async def _put_addresses(
+        self, home_address: IPv4Address, destinations: tuple[IPv4Network, ...], mss: int
+    ) -> None:
+        with _Step("looking at the home device"):
+            index = socket.if_nametoindex(HOME_DEVICE)
+        if self._routed == (index, home_address, destinations, mss):
+            return
+        ip = self._route()
+        with _Step("setting the home address"):
+            _refuse_ipv6()
+            await ip.link("set", index=index, state="up")
+            await ip.addr("replace", index=index, address=str(home_address), prefixlen=32)
+            stale = [
+                shown.get("local")
+                async for shown in await ip.get_addr(family=socket.AF_INET, index=index)
+                if shown.get("local") != str(home_address)
+            ]
+            for address in stale:
+                await ip.addr("del", index=index, address=address, prefixlen=32)
+        with _Step("setting the home routes"):
+            await self._put_routes(index, home_address, destinations, mss)
+        with _Step("setting the routing rules"):
+            for rule in _RULES:
+                try:
+                    await ip.rule("add", family=socket.AF_INET, **rule)
+                except NetlinkError as error:
+                    if error.code != errno.EEXIST:
+                        raise
+        self._routed = (index, home_address, destinations, mss)
+
+    async def _put_routes(
+        self, index: int, home_address: IPv4Address, destinations: tuple[IPv4Network, ...], mss: int
+    ) -> None:
+        ip = self._route()
+        for network in destinations:
+            await ip.route(
+                "replace",
+                dst=str(network),
+                oif=index,
+                table=ROUTING_TABLE,
+                scope="link",
+                prefsrc=str(home_address),
+                metrics={"advmss": mss},
+            )
+        await self._drop_routes(keep=frozenset(destinations))
+
+    async def _drop_routes(self, keep: frozenset[IPv4Network]) -> None:
+        ip = self._route()
+        shown = [route async for route in await ip.get_routes(family=socket.AF_INET, table=ROUTING_TABLE)]
+        for route in shown:
+            network = IPv4Network(f"{route.get('dst') or '0.0.0.0'}/{route['dst_len']}")
+            if network not in keep:
+                await _quietly(
+                    ip.route("del", dst=str(network), table=ROUTING_TABLE, type=route["type"]), errno.ESRCH
+                )
+
+    async def _undo(self) -> None:
+        """Leave the machine as it was found, whoever's life the traces are from. The fence goes last."""
+        self._held = True
+        self._open_path, self._routed = None, None
+        ip = self._route()
+        with _Step("removing the routing rules"):
+            for rule in _RULES:
+                await _quietly(ip.rule("del", family=socket.AF_INET, **rule), errno.ENOENT)
+        with _Step("removing the home routes"):
+            await self._drop_routes(keep=frozenset())
+        with _Step("removing the home device"):
+            self._tunnel.detach()
+            await self._delete_home_device()
+        with _Step("restoring settings of links"):
+            self._switches.restore()
+        with _Step("taking the fence down"):
+            self._fence.take_down()
+
+    async def _delete_home_device(self) -> None:
+        ip = self._route()
+        shown = [link async for link in await ip.get_links() if link.get("ifname") == HOME_DEVICE]
+        for link in shown:
+            if link.get(("linkinfo", "kind")) != "tun":
+                raise PlanError("removing the home device", f"{HOME_DEVICE} is not a TUN device of ours")
+            await _quietly(ip.link("del", index=link["index"]), errno.ENODEV)
+
+    # --- what the steps need ---------------------------------------------------------------------------------------
+
+    def _find_vpn_device(self, fence: Fence | None) -> str | None:
+        """The device that carries the tunnel inner address; PlanError if it is needed and is not there."""
+        if fence is None or fence.vpn_inner_address is None:
+            return None
+        action = f"finding the VPN's device for {fence.vpn_inner_address}"
+        device = self._tunnel_device(fence.vpn_inner_address)
+        if device is None and isinstance(fence.tunnel, access.VpnPath):
+            raise PlanError(action, "no device has this address")
+        if device is not None and device in fence.access_links:
+            raise PlanError(
+                action, f"it is on the access link {device}, where nothing keeps it inside the VPN"
+            )
+        return device
+
+    def _route(self) -> AsyncIPRoute:
+        if self._ip is None:
+            self._ip = AsyncIPRoute()
+        return self._ip
+
+    def _device_lost(self) -> None:
+        """Somebody deleted the home device: make everything anew, since its address and routes went with it."""
+        log.warning("%s was deleted by another program", HOME_DEVICE)
+        self._held = True
+        self._applied, self._routed = None, None
+        if self._wanted is not None and self._wanted.home_address is not None:
+            self._mending = asyncio.get_running_loop().create_task(self._mend(self._wanted))
+
+    async def _mend(self, plan: NetworkPlan) -> None:
+        try:
+            if self._wanted is plan:
+                await self.apply(plan)
+        except AdapterError as error:
+            self.on_mended(f"another program deleted {HOME_DEVICE}, and it could not be made anew: {error}")
+        else:
+            self.on_mended(f"another program deleted {HOME_DEVICE}; it was made anew")
+
+
+class _Step:
+    """Names the step in which a part of the plan failed."""
+
+    def __init__(self, action: str) -> None:
+        self._action = action
+
+    def __enter__(self) -> None:
+        log.debug("%s", self._action)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        match error:
+            case PlanError() | None:
+                return
+            case AdapterError():
+                raise PlanError(self._action, str(error)) from error
+            case NetlinkError():
+                raise PlanError(self._action, int(error.code)) from error
+            case OSError():
+                raise PlanError(self._action, error.errno or str(error)) from error
+
+
+def _index(path: access.Path, vpn_device: str | None) -> int:
+    """The interface index of a path's device."""
+    if isinstance(path, access.ClearPath):
+        return path.link_index
+    assert vpn_device is not None, "checked when the device was looked for"
+    return socket.if_nametoindex(vpn_device)
+
+
+def _refuse_ipv6() -> None:
+    """No IPv6 on the home device: its packets could not be tunnelled, and link-local chatter would fill the queue."""
+    try:
+        Path(f"/proc/sys/net/ipv6/conf/{HOME_DEVICE}/disable_ipv6").write_text("1")
+    except FileNotFoundError:
+        pass  # a kernel without IPv6
+
+
+async def _quietly(request: Any, *expected: int) -> None:
+    """Carry a request out, taking for done what the kernel says is not there."""
+    try:
+        await request
+    except NetlinkError as error:
+        if error.code not in expected:
+            raise
