@@ -5,7 +5,6 @@ from typing import Final
 
 from homeward.bus.errors import BadProfile, NoSuchProfile
 from homeward.model.errors import HomewardError, ProfileError
-from homeward.model.secret_text import SecretFormatError
 
 OK: Final = 0
 FAILED: Final = 1
@@ -22,5 +21,5 @@ class NotInTime(HomewardError):
 
 def exit_status(error: HomewardError) -> int:
     """2 for wrong usage or a wrong profile, 1 for anything else."""
-    wrong = (UsageError, SecretFormatError, ProfileError, BadProfile, NoSuchProfile)
+    wrong = (UsageError, ProfileError, BadProfile, NoSuchProfile)
     return WRONG_USAGE if isinstance(error, wrong) else FAILED

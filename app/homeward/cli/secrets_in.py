@@ -8,10 +8,11 @@ import os
 from collections.abc import Iterable
 from typing import Final
 
+from homeward.bus.secret_text import FORMS_IN_WORDS, secret_from_text
 from homeward.cli.errors import UsageError
 from homeward.cli.picture import printable
+from homeward.model.errors import ProfileError
 from homeward.model.secret import Secret
-from homeward.model.secret_text import FORMS_IN_WORDS, SecretFormatError, secret_from_text
 from homeward.model.status import SecretNeeded
 
 _LARGEST: Final = 64 * 1024
@@ -42,13 +43,13 @@ def read_secrets(descriptor: int) -> dict[str, Secret]:
             )
         try:
             secrets[reference.strip()] = secret_from_text(value)
-        except SecretFormatError as error:
+        except ProfileError as error:
             raise UsageError(f"--secrets-fd: line {number}: {error}") from None
     return secrets
 
 
 def ask_secrets(needed: Iterable[SecretNeeded]) -> dict[str, Secret]:
-    """Ask on the terminal, which does not echo; SecretFormatError, EOFError when the person gives up."""
+    """Ask on the terminal, which does not echo; ProfileError, EOFError when the person gives up."""
     return {
         secret.reference: secret_from_text(
             getpass.getpass(

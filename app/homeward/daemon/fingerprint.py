@@ -51,7 +51,9 @@ def matches(secret: Secret, expected: str) -> bool:
 
 def _digest(secret: Secret, salt: bytes) -> bytes:
     return hashlib.scrypt(
-        secret.reveal(),
+        # Hashed first, because scrypt begins with HMAC, to which a key and the same key with a zero octet behind it
+        # are one.
+        hashlib.sha256(secret.reveal()).digest(),
         salt=salt,
         n=_COST,
         r=_BLOCK_SIZE,

@@ -128,7 +128,7 @@ class Table:
             self.fault(key, f"{found(item)}; {allowed}")
             return None
         if str(loose.network_address) != str(item).partition("/")[0]:
-            self.fault(key, f'{found(item)} names a host, not a prefix; did you mean "{loose}"?')
+            self.fault(key, f"{found(item)} names a host, not a prefix; did you mean “{loose}”?")
             return None
         return loose
 

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from homeward.bus.secret_text import FORMS_IN_WORDS, secret_from_text
 from homeward.daemon.fingerprint import SALT_OCTETS, fingerprint
 from homeward.daemon.settings import read_profile
 from homeward.model.errors import ProfileError
 from homeward.model.registration import MINIMUM_KEY_OCTETS
 from homeward.model.secret import Secret
-from homeward.model.secret_text import FORMS_IN_WORDS, SecretFormatError, secret_from_text
 
 _LONGEST_LINE: Final = 16 * 1024
 
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "check":
             return _check(options.file)
         return _fingerprint(options.secret_fd)
-    except (ProfileError, SecretFormatError) as error:
+    except ProfileError as error:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
@@ -82,17 +82,17 @@ def _read(descriptor: int) -> Secret:
         try:
             line = file.readline(_LONGEST_LINE)
         except UnicodeDecodeError:
-            raise SecretFormatError(f"the secret is not Unicode text; write it as {FORMS_IN_WORDS}") from None
-    return secret_from_text(line.rstrip("\r\n"))
+            raise ProfileError(f"the secret is not Unicode text; write it as {FORMS_IN_WORDS}") from None
+    return secret_from_text(line)
 
 
 def _asked_for() -> Secret:
     if not sys.stdin.isatty():
-        raise SecretFormatError("there is no terminal to ask on; give the secret with --secret-fd 0")
+        raise ProfileError("there is no terminal to ask on; give the secret with --secret-fd 0")
     first = getpass.getpass(f"Secret (as it is, or {FORMS_IN_WORDS}): ")
     if first != getpass.getpass("Once more: "):
-        raise SecretFormatError("the two are not the same; try again")
-    return secret_from_text(first, bare=True)
+        raise ProfileError("the two are not the same; try again")
+    return secret_from_text(first)
 
 
 if __name__ == "__main__":
