@@ -88,7 +88,11 @@ def outside(now: float | None = None) -> StatusSnapshot:
         vpn_gateway="gw.example.test",
         vpn_inner_address=IPv4Address("10.9.0.1"),
         vpn_mobike=True,
-        roams=(roam(1, now - 500, "eth0", 0.012), roam(2, now - 120, "eth0", 0.031), roam(3, now - 3, "wlan0", 0.214)),
+        roams=(
+            roam(1, now - 500, "eth0", 0.012),
+            roam(2, now - 120, "eth0", 0.031),
+            roam(3, now - 3, "wlan0", 0.214),
+        ),
     )
 
 

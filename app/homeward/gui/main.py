@@ -15,10 +15,11 @@ import qasync
 from PySide6.QtWidgets import QApplication
 
 from homeward import __version__
+from homeward.gui.keep_secret import keep_secret
 from homeward.gui.pixmaps import Style, application_icon
 from homeward.gui.presenter import Presenter
 from homeward.gui.secret_agent import SecretServiceKeyring
-from homeward.gui.session_face import WINDOW, SessionFace
+from homeward.gui.session_face import SessionFace
 from homeward.gui.tray import Tray
 
 
@@ -28,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.WARNING, format="%(name)s: %(message)s"
     )
-    application = QApplication([sys.argv[0]])
+    if options.keep_secret is not None:
+        return keep_secret(options.keep_secret)
+    application = QApplication([sys.argv[0], *options.qt])
     application.setApplicationName("homeward-tray")
     application.setApplicationDisplayName("Homeward")
     application.setApplicationVersion(__version__)
@@ -63,7 +66,7 @@ async def _run(application: QApplication, face: SessionFace, options: argparse.N
 
 
 def _second_start(face: SessionFace) -> int:
-    if face.raise_other(WINDOW):
+    if face.raise_other():
         return 0
     print(
         "homeward-tray: another homeward-tray holds its name in this session and does not answer",
@@ -90,8 +93,16 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=Style.COLOUR.value,
         help="coloured icons, or one tone for a light or a dark panel",
     )
+    parser.add_argument(
+        "--keep-secret",
+        metavar="REFERENCE",
+        help="put a secret into the keyring, read as one line from standard input, and exit",
+    )
     parser.add_argument("--verbose", action="store_true", help="say more on standard error")
     parser.add_argument("--version", action="version", version=f"homeward-tray {__version__}")
+    parser.add_argument(
+        "qt", nargs="*", metavar="-- QT-OPTION", help="after --: options for Qt, such as -style fusion"
+    )
     return parser.parse_args(arguments)
 
 

@@ -33,7 +33,7 @@ SERVICES: Final = {
 
 PHASES: Final = {
     "link": "new link",
-    "probe": "home agent asked",
+    "probe": "asked",
     "gateway": "VPN answered",
     "verdict": "verdict",
     "registered": "registered",
@@ -159,11 +159,11 @@ def vpn(snapshot: StatusSnapshot) -> str:
         case VpnState.CONNECTING:
             return f"connecting{gateway}{cause}"
         case VpnState.UP:
-            return f"up{gateway}{_vpn_details(snapshot)}"
+            return f"up{_vpn_details(snapshot)}"
         case VpnState.MOVING:
             return f"moving{gateway}, waiting for the gateway's answer"
         case VpnState.WAITING:
-            return f"failed{gateway}, the next try is due{cause}"
+            return f"failed{gateway}{cause}; tries go on"
         case VpnState.NO_ENGINE:
             return f"the IKE service does not answer{cause}"
         case _:
@@ -171,20 +171,21 @@ def vpn(snapshot: StatusSnapshot) -> str:
 
 
 def _vpn_details(snapshot: StatusSnapshot) -> str:
+    gateway = f", gateway {snapshot.vpn_gateway}" if snapshot.vpn_gateway else ""
     inner = f", inner address {snapshot.vpn_inner_address}" if snapshot.vpn_inner_address is not None else ""
     match snapshot.vpn_mobike:
         case True:
-            return f"{inner}, can move (MOBIKE)"
+            return f"{gateway}{inner}, moves along (MOBIKE)"
         case False:
-            return f"{inner}, cannot move (no MOBIKE)"
+            return f"{gateway}{inner}, cannot move (no MOBIKE)"
         case None:
-            return inner
+            return gateway + inner
 
 
 def blocked(block: Blocked) -> str:
     """Why nothing passes and whether that really holds."""
     fence = (
-        "nothing leaves this machine meanwhile"
+        "no program's data leaves this machine meanwhile"
         if block.fence_holds
         else "but the fence does NOT hold, traffic may leave unprotected"
     )

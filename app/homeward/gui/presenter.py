@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QSystemTrayIcon
 from homeward.gui.bridge import Bridge, boot_time
 from homeward.gui.secret_agent import Answer, Keyring, Question, SecretAgent, user_name
 from homeward.gui.secret_dialog import SecretDialog
-from homeward.gui.session_face import MENU, SessionFace
+from homeward.gui.session_face import SessionFace
 from homeward.gui.tray import Tray
 from homeward.gui.view_model import Action, ActionView, Seen, Service, tray_view
 from homeward.gui.window import DetailsWindow
@@ -48,13 +48,13 @@ class Presenter(QObject):
         for source in (tray, self._window):
             source.chosen.connect(self._chosen)
             source.looking.connect(lambda looking, source=source: self._looked(source, looking))
-        face.asked.connect(self._asked)
+        face.asked.connect(self.show_window)
         face.panel_changed.connect(self._panel_changed)
 
     async def start(self, *, window: bool) -> None:
         """Show the tray, and the window if asked; a window takes the tray's place where none appears."""
         self._draw()
-        self._tray.create()
+        self._tray.create(panel=self._face.panel_present())
         if window:
             self.show_window()
         QTimer.singleShot(PANEL_PATIENCE, self, self._without_tray)
@@ -130,24 +130,18 @@ class Presenter(QObject):
             case Action.CONNECT | Action.RECONNECT | Action.DISCONNECT:
                 self._bridge.run(entry.action, entry.profile)
 
-    def _asked(self, what: str) -> None:
-        if what == MENU:
-            self._tray.pop_up()
-        else:
-            self.show_window()
-
     def _panel_changed(self, present: bool) -> None:
         # Recreating is what helps: an icon made without a panel looks for the other, older kind of tray for ever.
         if present:
             self._window.show_hint("")
-            self._tray.create()
+            self._tray.create(panel=True)
             QTimer.singleShot(_SECOND_LOOK, self, self._look_again)
         else:
             QTimer.singleShot(PANEL_PATIENCE, self, self._without_tray)
 
     def _look_again(self) -> None:
         if self._face.panel_present() and not self._face.icon_registered():
-            self._tray.create()
+            self._tray.create(panel=True)
 
     def _without_tray(self) -> None:
         if not self._face.panel_present() and not QSystemTrayIcon.isSystemTrayAvailable():

@@ -15,30 +15,26 @@ _WATCHER_PATH: Final = "/StatusNotifierWatcher"
 _PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 _ANSWER_MS: Final = 3000
 
-WINDOW: Final = "window"
-MENU: Final = "menu"
-
 
 @ClassInfo({"D-Bus Interface": SERVICE})  # type: ignore[call-arg]  # PySide6's stub knows no decorator
 class _Face(QObject):  # type: ignore[operator]
     """What another instance, or a key binding of the user's, may call."""
 
-    asked = Signal(str)
+    asked = Signal()
 
-    @Slot(str)
-    def Show(self, what: str) -> None:  # noqa: N802 - a D-Bus name
-        """Bring the window ("window") or the menu ("menu") to the screen."""
-        self.asked.emit(what)
+    @Slot()
+    def Show(self) -> None:  # noqa: N802 - a D-Bus name
+        """Bring the details window to the screen."""
+        self.asked.emit()
 
 
 class SessionFace(QObject):
     """Our name on the session bus. Without a session bus everything still works, once per start.
 
-    Signals: `asked(str)`, WINDOW or MENU, when somebody wants to see us; `panel_changed(bool)` when a panel with a tray
-    comes (True) or goes.
+    Signals: `asked()` when somebody wants to see us; `panel_changed(bool)` when a panel comes (True) or goes.
     """
 
-    asked = Signal(str)
+    asked = Signal()
     panel_changed = Signal(bool)
 
     def __init__(self) -> None:
@@ -64,10 +60,9 @@ class SessionFace(QObject):
         self._bus.registerObject(PATH, self._face, QDBusConnection.RegisterOption.ExportAllSlots)
         return self._bus.registerService(SERVICE)
 
-    def raise_other(self, what: str) -> bool:
+    def raise_other(self) -> bool:
         """Ask the instance that is there to show itself; False if it does not answer."""
         call = QDBusMessage.createMethodCall(SERVICE, PATH, SERVICE, "Show")
-        call.setArguments([what])
         reply = self._bus.call(call, timeout=_ANSWER_MS)
         return reply.type() is QDBusMessage.MessageType.ReplyMessage
 
@@ -83,9 +78,12 @@ class SessionFace(QObject):
         reply = self._bus.call(ask, timeout=_ANSWER_MS)
         if reply.type() is not QDBusMessage.MessageType.ReplyMessage:
             return True  # a panel that does not say: leave the icon as it is
-        items = reply.arguments()[0]
-        mine = (self._bus.baseService(), f"-{os.getpid()}-")
-        return any(mark in str(item) for item in items for mark in mine)
+        return any(self._is_ours(str(item).partition("/")[0]) for item in reply.arguments()[0])
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether a name on the bus, unique or not, is this process: Qt gives the icon a connection of its own."""
+        interface = self._bus.interface()
+        return bool(interface is not None and interface.servicePid(name).value() == os.getpid())
 
     def _owner_changed(self, _service: str, _before: str, after: str) -> None:
         self.panel_changed.emit(bool(after))

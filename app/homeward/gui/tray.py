@@ -3,7 +3,7 @@
 
 from typing import Final
 
-from PySide6.QtCore import QObject, QPoint, QTimer, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QMenu, QSystemTrayIcon
 
@@ -43,15 +43,22 @@ class Tray(QObject):
         self._patience.setInterval(MENU_PATIENCE)
         self._patience.timeout.connect(self._closed)
         self._icon: QSystemTrayIcon | None = None
+        self._underscore = "_"
 
-    def create(self) -> None:
-        """Make the icon, anew if there was one: Qt decides once, at creation, which kind of tray it talks to."""
+    def create(self, *, panel: bool) -> None:
+        """Make the icon, anew if there was one: Qt decides once, at creation, which kind of tray it talks to.
+
+        `panel` says whether a panel draws the menu from our description of it, or Qt does by itself.
+        """
         self.remove()
+        self._underscore = "__" if panel else "_"
         self._icon = QSystemTrayIcon(application_icon(), self)
         self._icon.setContextMenu(self._menu)
         self._icon.activated.connect(self._activated)
         if self._view is not None:
             self._show_icon(self._view)
+            self._show_lines(self._view)
+            self._label_actions()
         self._icon.show()
 
     def remove(self) -> None:
@@ -74,13 +81,6 @@ class Tray(QObject):
         if view.actions != self._shown_actions:
             self._show_actions(view.actions)
 
-    def pop_up(self, corner: QPoint | None = None) -> None:
-        """Open the menu without a panel's help, at `corner` or at the icon."""
-        if corner is None:
-            spot = self._icon.geometry() if self._icon is not None else None
-            corner = spot.bottomLeft() if spot is not None else QPoint(0, 0)
-        self._menu.popup(corner)
-
     # --- inside ---
 
     def _show_icon(self, view: TrayView) -> None:
@@ -97,7 +97,7 @@ class Tray(QObject):
             self._menu.insertAction(self._below_status, entry)
             self._status.append(entry)
         for index, entry in enumerate(self._status):
-            _change(entry, text=texts[index] if index < len(texts) else "", visible=index < len(texts))
+            self._change(entry, text=texts[index] if index < len(texts) else "", visible=index < len(texts))
 
     def _show_actions(self, actions: tuple[ActionView, ...]) -> None:
         same_kinds = [(a.action, a.profile) for a in actions] == [
@@ -106,8 +106,11 @@ class Tray(QObject):
         self._shown_actions = actions
         if not same_kinds:
             self._rebuild_actions(actions)
-        for entry, view in zip(self._actions, actions, strict=True):
-            _change(entry, text=view.label, visible=True)
+        self._label_actions()
+
+    def _label_actions(self) -> None:
+        for entry, view in zip(self._actions, self._shown_actions, strict=True):
+            self._change(entry, text=view.label, visible=True)
             entry.setEnabled(view.enabled)
             entry.setToolTip(view.tip)
 
@@ -149,11 +152,13 @@ class Tray(QObject):
         self._patience.stop()
         self.looking.emit(False)
 
+    def _change(self, entry: QAction, *, text: str, visible: bool) -> None:
+        """Set only what differs: each change travels to the panel.
 
-def _change(entry: QAction, *, text: str, visible: bool) -> None:
-    """Set only what differs: each change travels to the panel."""
-    shown = text.replace("&", "&&")
-    if entry.text() != shown:
-        entry.setText(shown)
-    if entry.isVisible() is not visible:
-        entry.setVisible(visible)
+        & marks a shortcut in Qt, and _ in the menus that panels draw; neither may vanish from a name.
+        """
+        shown = text.replace("&", "&&").replace("_", self._underscore)
+        if entry.text() != shown:
+            entry.setText(shown)
+        if entry.isVisible() is not visible:
+            entry.setVisible(visible)

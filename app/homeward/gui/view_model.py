@@ -106,11 +106,11 @@ class ActionView:
 
 @dataclass(frozen=True, slots=True)
 class RoamRow:
-    """One roam in words; `total_ms` from the change of attachment until packets flowed again, None before."""
+    """One roam in words; `total` from the change of attachment until packets flowed again."""
 
     title: str
     steps: str
-    total_ms: int | None
+    total: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +150,9 @@ _STATE_ICONS = {
     ClientState.BLOCKED: Icon.BLOCKED,
 }
 
+_CALLING = frozenset({Icon.ATTENTION, Icon.NO_SERVICE, Icon.BLOCKED, Icon.WAITING})
+"""Icons that ask for attention by themselves."""
+
 _HOLDING = frozenset({ClientState.DETECTING, ClientState.REGISTERING, ClientState.BLOCKED})
 
 
@@ -167,7 +170,7 @@ def tray_view(seen: Seen, now: float, *, user: str = "") -> TrayView:
     lines = _lines(seen, snapshot, now)
     return TrayView(
         icon=icon,
-        badge=troubled and icon not in {Icon.ATTENTION, Icon.NO_SERVICE},
+        badge=troubled and icon not in _CALLING,
         title=title,
         tooltip=_tooltip(title, snapshot, health),
         lines=lines,
@@ -301,15 +304,18 @@ def _connect_actions(seen: Seen, *, enabled: bool) -> Iterable[ActionView]:
 
 def _roam_row(roam: Roam) -> RoamRow:
     begin = roam.phases[0].at if roam.phases else 0.0
-    steps = [
-        f"{phrases.PHASES.get(p.name, p.name)} {phrases.milliseconds(p.at - begin)}" for p in roam.phases[1:]
+    last = roam.phases[-1].at if roam.phases else 0.0
+    over = roam.finished and bool(roam.phases)
+    steps = roam.phases[1:-1] if over else roam.phases[1:]
+    words = [
+        f"{phrases.PHASES.get(step.name, step.name)} {phrases.milliseconds(step.at - begin)}"
+        for step in steps
     ]
-    total = round(1000 * (roam.phases[-1].at - begin)) if roam.finished and roam.phases else None
     where = f" on {roam.link}" if roam.link else ""
     return RoamRow(
         title=one_line(f"Roam {roam.serial}{where}", limit=60),
-        steps=one_line(", ".join(steps) or "just begun", limit=300),
-        total_ms=total,
+        steps=one_line(", ".join(words), limit=300) or ("at once" if over else "just begun"),
+        total=phrases.milliseconds(last - begin) if over else "not over",
     )
 
 

@@ -105,7 +105,7 @@ class DetailsWindow(QWidget):
         inner.addWidget(self._health)
         inner.addWidget(self._roams)
         inner.addStretch(1)
-        body = QWidget()
+        body = _Body()
         body.setLayout(inner)
         scroll = QScrollArea()
         scroll.setWidget(body)
@@ -152,6 +152,14 @@ class DetailsWindow(QWidget):
         self.hide()
 
 
+class _Body(QWidget):
+    """What scrolls. It asks for the height that it needs at its present width, not at its narrowest."""
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        narrow = super().minimumSizeHint()
+        return QSize(narrow.width(), self.heightForWidth(max(self.width(), narrow.width())))
+
+
 class _Lines(QWidget):
     """Label and value, one under the other."""
 
@@ -160,7 +168,7 @@ class _Lines(QWidget):
         self._form = QFormLayout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
-        self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         self._labels: tuple[str, ...] = ()
         self._values: list[QLabel] = []
 
@@ -179,7 +187,7 @@ class _Lines(QWidget):
         self._values = []
         for text in labels:
             name = _label(text)
-            name.setForegroundRole(self.foregroundRole())
+            name.setWordWrap(False)
             name.setFont(_bold(name.font()))
             value = _label()
             value.setTextInteractionFlags(
@@ -225,19 +233,26 @@ class _Roams(QGroupBox):
         self._table.setWordWrap(True)
         self._table.header().setSectionResizeMode(0, QHeaderView.ResizeMode.ResizeToContents)
         self._table.header().setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
-        self._table.setMinimumHeight(110)
+        self._table.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         QVBoxLayout(self).addWidget(self._table)
         self.hide()
 
     def show_rows(self, rows: tuple[RoamRow, ...]) -> None:
         self._table.clear()
         for row in rows:
-            total = f"{row.total_ms} ms" if row.total_ms is not None else "not over"
-            item = QTreeWidgetItem([row.title, total, row.steps])
+            item = QTreeWidgetItem([row.title, row.total, row.steps])
             item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             item.setToolTip(2, row.steps)
             self._table.addTopLevelItem(item)
+        self._fit()
         self.setVisible(bool(rows))
+
+    def _fit(self) -> None:
+        """As high as its rows: the window scrolls, not the table in it."""
+        rows = sum(self._table.sizeHintForRow(row) for row in range(self._table.topLevelItemCount()))
+        self._table.setFixedHeight(
+            self._table.header().sizeHint().height() + rows + 2 * self._table.frameWidth() + 2
+        )
 
 
 def _label(text: str = "") -> QLabel:
@@ -245,7 +260,9 @@ def _label(text: str = "") -> QLabel:
     label = QLabel(text)
     label.setTextFormat(Qt.TextFormat.PlainText)
     label.setWordWrap(True)
-    label.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.MinimumExpanding)
+    policy = QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
+    policy.setHeightForWidth(True)
+    label.setSizePolicy(policy)
     return label
 
 
