@@ -69,8 +69,8 @@ def watch(
         reader.join()
     _finish_line(title, started, ok=status == 0)
     if status != 0:
-        say("".join(f"    {line}\n" for line in tail).rstrip())
-        raise Failed(f"{title}: failed with status {status}; the whole output is in {log}")
+        last = "".join(f"    {line}\n" for line in tail)
+        raise Failed(f"{title}: failed with status {status}. The end of {log}:\n{last.rstrip()}")
 
 
 def wait_patiently(

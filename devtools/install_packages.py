@@ -2,11 +2,13 @@
 """Install packages as root so that no service starts that did not run before, now or at the next boot.
 
 Run as `python3 -m devtools.install_packages PACKAGE…`. Debian's packages ask `/usr/sbin/policy-rc.d` before they start
-or stop a service, and enable units by links below /etc/systemd. So a policy stands there while apt runs, unless the
-administrator has one already, and links that appeared meanwhile are taken away again: what `systemctl disable` does.
+or stop a service, and enable units by links below /etc/systemd and /etc/rc2.d to rc5.d. So a policy stands there while
+apt runs, unless the administrator has one already, and links that appeared meanwhile are taken away again, which is
+what `systemctl disable` and `update-rc.d disable` do.
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,9 +19,14 @@ from pathlib import Path
 from types import FrameType
 
 POLICY = Path("/usr/sbin/policy-rc.d")
-ENABLED = (Path("/etc/systemd/system"), Path("/etc/systemd/user"))
+ENABLED = (
+    Path("/etc/systemd/system"),
+    Path("/etc/systemd/user"),
+    *(Path(f"/etc/rc{level}.d") for level in "2345"),
+)
 MARK = "# Put here by Homeward's ./dev while it installs packages; safe to remove."
 _BASE_SYSTEM = ("systemd", "udev", "dbus", "libpam-systemd")
+_RUN_LEVEL = re.compile(r"rc[2-5]\.d")
 _ATTEMPTS = 3
 
 
@@ -64,24 +71,41 @@ def services_stay_down(where: Path = POLICY, enabled: tuple[Path, ...] = ENABLED
             where.unlink(missing_ok=True)
         for link in sorted(links_below(enabled) - before):
             if not _is_base_system(link):
-                link.unlink(missing_ok=True)
-                _say(f"not enabled: {link.name}")
+                _disable(link)
         if not ours:
             _stop(running_services() - running)
 
 
 def links_below(folders: tuple[Path, ...]) -> frozenset[Path]:
-    """The links by which units are enabled."""
+    """The links by which units are enabled, and init scripts started."""
     found = (path for folder in folders if folder.is_dir() for path in folder.rglob("*"))
-    return frozenset(path for path in found if path.is_symlink())
+    return frozenset(path for path in found if path.is_symlink() and not _is_kill_link(path))
+
+
+def _is_kill_link(path: Path) -> bool:
+    return _RUN_LEVEL.fullmatch(path.parent.name) is not None and path.name.startswith("K")
+
+
+def _disable(link: Path) -> None:
+    """Take away what enables a unit; an init script keeps a link that stops it, or its package would enable it again."""
+    if _RUN_LEVEL.fullmatch(link.parent.name):
+        link.rename(link.with_name("K" + link.name[1:]))
+    else:
+        link.unlink(missing_ok=True)
+    _say(f"not enabled: {link}")
 
 
 def _is_base_system(link: Path) -> bool:
     """Whether systemd's own packages brought the unit: where they are new, their links make the machine boot."""
-    owner = subprocess.run(
-        ["dpkg-query", "--search", str(link.resolve())], capture_output=True, text=True, check=False
-    )
-    return owner.stdout.startswith(_BASE_SYSTEM)
+    for target in (
+        os.readlink(link),
+        str(link.resolve()),
+    ):  # /lib is a link, and dpkg knows the one or the other
+        command = ["dpkg-query", "--search", os.path.normpath(link.parent / target)]
+        owner = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        if owner.startswith(_BASE_SYSTEM):
+            return True
+    return False
 
 
 def _say(text: str) -> None:

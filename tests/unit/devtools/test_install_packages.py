@@ -90,6 +90,25 @@ def test_units_that_were_enabled_meanwhile_are_not_any_more(tmp_path: Path, unit
     assert links_below((units,)) == before == {wants / "ssh.service"}
 
 
+def test_an_init_script_that_came_meanwhile_is_not_started_at_boot(tmp_path: Path) -> None:
+    level = tmp_path / "rc2.d"
+    level.mkdir()
+    (level / "S01ssh").symlink_to("../init.d/ssh")
+    with services_stay_down(tmp_path / "policy-rc.d", (level,)):
+        (level / "S01ipsec").symlink_to("../init.d/ipsec")
+        (level / "K01other").symlink_to("../init.d/other")
+    assert sorted(path.name for path in level.iterdir()) == ["K01ipsec", "K01other", "S01ssh"]
+
+
+def test_what_makes_the_machine_boot_stays_enabled(tmp_path: Path, units: Path) -> None:
+    wants = units / "multi-user.target.wants"
+    unit = Path("/lib/systemd/system/dbus.service")
+    assert unit.exists(), "the package dbus is one of those that ./dev installs"
+    with services_stay_down(tmp_path / "policy-rc.d", (units,)):
+        (wants / "dbus.service").symlink_to(unit)
+    assert (wants / "dbus.service").is_symlink()
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.3])
 def test_a_signal_takes_the_policy_away(tmp_path: Path, seconds: float) -> None:
     """The real program, with an apt-get that hangs, ended from outside."""
