@@ -25,7 +25,8 @@ ADVICE = {
     "mobike-missing": "The gateway does not speak MOBIKE, so each move needs a new VPN. Ask your administrator.",
     "plan-failed": "The network could not be set up as it should; traffic is held. See the journal of homewardd.",
     "registration-not-sent": "The request could not be sent as it must be; without that nothing is trusted.",
-    "fence-restored": "Another program removed our firewall rules. They are back; find out which program it was.",
+    "fence-restored": "Find out which program changes the firewall: it must leave the tables named homeward alone.",
+    "device-restored": "Find out which program deletes network devices: it must leave homeward0 alone.",
 }
 
 

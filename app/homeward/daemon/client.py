@@ -135,13 +135,13 @@ class Client:
 
     # --- what an adapter noticed by itself ----------------------------------------------------------------------------
 
-    def fence_restored(self) -> None:
-        """Somebody removed the fence, and it stands again."""
-        text = "Another program removed Homeward's firewall rules; they were put back at once"
+    def noticed(self, code: str, text: str) -> None:
+        """An adapter found that somebody meddled with what we put up; `text` says what became of it."""
+        log.warning("%s", text)
         if self._driver is not None:
-            self._driver.fault("fence-restored", text)
+            self._driver.fault(code, text)
         else:
-            self._fault("fence-restored", text, Severity.WARNING)
+            self._fault(code, text, Severity.WARNING)
             self._draw()
 
     # --- how --------------------------------------------------------------------------------------------------------

@@ -17,10 +17,13 @@ import homeward
 from homeward.adapters.boottime_clock import BoottimeClock
 from homeward.adapters.dns_gateway import DnsNameQueries
 from homeward.adapters.file_journal import FileJournals
+from homeward.adapters.kernel_switches import KernelSwitches
 from homeward.adapters.netlink_links import NetlinkLinks
-from homeward.adapters.netlink_plan import KernelPlans
+from homeward.adapters.netlink_plan import NetlinkPlans
+from homeward.adapters.nft_fence import NftFence
 from homeward.adapters.strongswan.engine import StrongSwanEngine
 from homeward.adapters.system_bus_logind import LogindSessions
+from homeward.adapters.tunnel_device import TunnelDevice
 from homeward.adapters.udp_registration import UdpRegistrations
 from homeward.bus.server import BusServer
 from homeward.daemon.client import Client
@@ -101,8 +104,17 @@ def _keep_secrets_out_of_core_dumps() -> None:
 
 async def _clean_up(options: argparse.Namespace) -> int:
     """Lift the block of a killed daemon and forget what was wanted."""
-    await KernelPlans(options.runtime, tunnel_device=lambda _inner: None).apply(EMPTY_PLAN)
-    JournalKeeper(FileJournals(options.state / STATE_FILE), FileJournals(options.runtime / WANTED_FILE)).want(None)
+    plans = NetlinkPlans(
+        TunnelDevice(),
+        NftFence(),
+        switches=KernelSwitches(options.runtime),
+        tunnel_device=lambda _inner: None,
+    )
+    await plans.apply(EMPTY_PLAN)
+    await plans.close()
+    JournalKeeper(FileJournals(options.state / STATE_FILE), FileJournals(options.runtime / WANTED_FILE)).want(
+        None
+    )
     return 0
 
 
@@ -112,7 +124,10 @@ async def _serve(options: argparse.Namespace) -> int:
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     clock = BoottimeClock()
     engine = StrongSwanEngine(options.vici)
-    plans = KernelPlans(options.runtime, tunnel_device=engine.tunnel_device)
+    fence = NftFence()
+    plans = NetlinkPlans(
+        TunnelDevice(), fence, switches=KernelSwitches(options.runtime), tunnel_device=engine.tunnel_device
+    )
     world = World(
         UdpRegistrations(engine.tunnel_device),
         plans,
@@ -136,7 +151,8 @@ async def _serve(options: argparse.Namespace) -> int:
         entropy=lambda: secrets.randbits(32),
         publish=publish,
     )
-    plans.on_fence_restored = client.fence_restored
+    fence.on_tampered = partial(client.noticed, "fence-restored")
+    plans.on_mended = partial(client.noticed, "device-restored")
     control = GuardedControl(client, Permissions(LogindSessions(options.bus)), profiles)
     # The block of a killed life is taken over before anybody can give orders.
     await client.resume()
@@ -156,3 +172,4 @@ async def _serve(options: argparse.Namespace) -> int:
         return 0
     finally:
         await server.stop()
+        await plans.close()
