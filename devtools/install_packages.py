@@ -87,7 +87,7 @@ def _is_kill_link(path: Path) -> bool:
 
 
 def _disable(link: Path) -> None:
-    """Take away what enables a unit; an init script keeps a link that stops it, or its package would enable it again."""
+    """Take away what enables a unit; an init script keeps a link that stops it, so it stays so."""
     if _RUN_LEVEL.fullmatch(link.parent.name):
         link.rename(link.with_name("K" + link.name[1:]))
     else:
