@@ -117,6 +117,10 @@ class HomeAgent:
         """All bindings, by home address."""
         return tuple(sorted(self._bindings, key=lambda binding: binding.home_address))
 
+    def binding_count(self) -> int:
+        """How many bindings there are."""
+        return len(self._bindings)
+
     def _expire(self, at: Instant) -> tuple[AgentEffect, ...]:
         # Silently towards the mobile node: a reply answers a request and nothing else (RFC 5944 section 3.8).
         effects: list[AgentEffect] = []

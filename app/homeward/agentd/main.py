@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`homeward-agent`: a home agent in the foreground, until SIGTERM or SIGINT; SIGUSR1 writes its bindings to the log.
+
+Exit status 2 for wrong usage or a wrong file, 1 when the agent cannot work, 0 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from homeward.agentd.driver import AgentDriver
+from homeward.agentd.log import entry, start_logging
+from homeward.agentd.settings import AgentSettings, load
+from homeward.model.errors import AdapterError, NotPermitted, ProfileError
+
+PROGRAM: Final = "homeward-agent"
+CONFIGURATION: Final = Path("/etc/homeward/agent.toml")
+
+log: Final = logging.getLogger("mip")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = load(options.config)
+    except ProfileError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 2
+    if options.check:
+        print(f"{options.config}: {len(settings.policy.nodes)} node(s), nothing wrong")
+        return 0
+    start_logging()
+    try:
+        return asyncio.run(_run(settings))
+    except (AdapterError, OSError) as error:
+        log.error(entry("cannot-work", cause=error, advice=_advice(error)))
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description="The home agent of Homeward (RFC 5944, RFC 5265)."
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=CONFIGURATION,
+        metavar="FILE",
+        help=f"the configuration, in TOML (default {CONFIGURATION})",
+    )
+    parser.add_argument("--check", action="store_true", help="only say whether the configuration is right")
+    return parser
+
+
+async def _run(settings: AgentSettings) -> int:
+    end = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    driver = AgentDriver(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end.set)
+    loop.add_signal_handler(signal.SIGUSR1, driver.dump)
+    return 0 if await driver.run(end) else 1
+
+
+def _advice(error: AdapterError | OSError) -> str:
+    if isinstance(error, NotPermitted | PermissionError):
+        return "run it as root, in a network namespace whose settings it may change"
+    if "EADDRINUSE" in str(error) or "EBUSY" in str(error):
+        return "is another home agent running here?"
+    return "see that the inside interfaces and the agent's address are there"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
