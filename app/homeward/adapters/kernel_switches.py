@@ -38,17 +38,18 @@ class _Wish:
     needed: Callable[[int, int], int | None]
 
 
-# The kernel takes the larger of a link's own value and that for all links, except for accept_redirects.
-_ACCESS: Final = (
+# Of a link's own value and that for all links the kernel takes the larger, but for accept_redirects: there, on a host,
+# either one allows. What may never happen on any link, known or not, is set for all.
+_EVERYWHERE: Final = (
     # Never answer ARP for the home address, nor ask in its name (R-183, R-189, R-191).
-    _Wish("arp_ignore", lambda every, own: 1 if max(every, own) < 1 else None),
-    _Wish("arp_announce", lambda every, own: 2 if max(every, own) < 2 else None),
-    # A host whose sender is or-ed over all links: no router but the one we were given (R-184).
-    _Wish("accept_redirects", lambda every, own: 0 if own else None),
+    _Wish("arp_ignore", lambda every, own: 1 if every < 1 else None),
+    _Wish("arp_announce", lambda every, own: 2 if every < 2 else None),
+    # No router but the one that we were given (R-184).
+    _Wish("accept_redirects", lambda every, own: 0 if every else None),
 )
+_NO_REDIRECTS: Final = _Wish("accept_redirects", lambda every, own: 0 if own else None)
 # The way back to every sender leads into the home device, so the strict check would refuse all that comes in.
 _LOOSE: Final = _Wish("rp_filter", lambda every, own: 2 if max(every, own) == 1 else None)
-_EVERYWHERE: Final = _Wish("accept_redirects", lambda every, own: 0 if own else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,8 @@ class KernelSwitches:
     def set_for(self, access_links: frozenset[str], tunnels: frozenset[str]) -> None:
         """Make these links fit for us and give all others back. Raises PlanError.
 
-        On access links: no ARP for the home address, no redirects, loose reverse-path check, no receive
-        merging. On tunnels: the loose check alone.
+        Everywhere: no ARP for the home address, no redirects. On access links: no redirects, loose reverse-path
+        check, no receive merging. On tunnels: the loose check alone.
         """
         wished = {change.setting: change for change in self._wished(access_links, tunnels)}
         noted = self._noted()
@@ -103,10 +104,10 @@ class KernelSwitches:
     def _wished(self, access_links: frozenset[str], tunnels: frozenset[str]) -> Iterator[_Change]:
         """Every setting that we need to hold, whether or not it holds already through us."""
         indices = {name: index for index, name in socket.if_nameindex()}
-        if access_links:
-            yield from self._sysctl(_ALL, 0, _EVERYWHERE)
+        for wish in _EVERYWHERE:
+            yield from self._sysctl(_ALL, 0, wish)
         for link in sorted(access_links & indices.keys()):
-            for wish in (*_ACCESS, _LOOSE):
+            for wish in (_NO_REDIRECTS, _LOOSE):
                 yield from self._sysctl(link, indices[link], wish)
             merging = _receive_merging(link)
             yield from self._change(f"gro {link}", indices[link], merging, 0 if merging else None)
