@@ -90,11 +90,10 @@ class Bridge:
     # --- inside ---
 
     async def _connect(self, profile: str) -> None:
-        if not profile:
-            await self._ask()
-            usable = self.seen.profiles or ()
-            if len(usable) != 1:
-                raise ServiceError("there is no profile to connect; put one into /etc/homeward/profiles.d")
+        if not profile:  # chosen before the list of profiles had come
+            usable = [summary.name for summary in await self._client.profiles() if not summary.problem]
+            if not usable:
+                raise ServiceError("there is no usable profile; put one into /etc/homeward/profiles.d")
             profile = usable[0]
         await self._client.connect(profile)
 

@@ -5,9 +5,9 @@ import asyncio
 import getpass
 import sys
 
+from homeward.bus.secret_text import secret_from_text
 from homeward.gui.secret_agent import KEYRING_SERVICE, NoSecret, SecretServiceKeyring
 from homeward.model.errors import ProfileError
-from homeward.model.secret_line import secret_from_line
 
 
 def keep_secret(reference: str) -> int:
@@ -18,7 +18,7 @@ def keep_secret(reference: str) -> int:
         else sys.stdin.readline().rstrip("\r\n")
     )
     try:
-        secret_from_line(line).wipe()
+        secret_from_text(line).wipe()
         asyncio.run(SecretServiceKeyring().store(reference, line))
     except (NoSecret, ProfileError) as error:
         print(f"homeward-tray: “{reference}” was not kept: {error}", file=sys.stderr)

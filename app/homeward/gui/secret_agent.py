@@ -20,10 +20,10 @@ from keyring.backends import SecretService
 from keyring.errors import InitError, KeyringLocked
 
 from homeward.bus.errors import SecretRefused
+from homeward.bus.secret_text import secret_from_text
 from homeward.model.errors import HomewardError, ProfileError
 from homeward.model.health import HealthItem, Severity
 from homeward.model.secret import Secret
-from homeward.model.secret_line import secret_from_line
 from homeward.model.status import SecretNeeded
 
 _log: Final = logging.getLogger("gui")
@@ -90,7 +90,8 @@ class SecretServiceKeyring:
 
     def __init__(self, *, patience: float = PATIENCE) -> None:
         self._patience = patience
-        self._thread: threading.Thread | None = None
+        self.busy = False
+        """Whether a call is still with the keyring, perhaps one that was given up."""
 
     async def read(self, reference: str) -> str:
         """The line stored for this reference; NoSecret."""
@@ -109,7 +110,7 @@ class SecretServiceKeyring:
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         """Run `work` in a daemon thread: one that blocks for ever must keep neither the loop nor the exit waiting."""
-        if self._thread is not None and self._thread.is_alive():
+        if self.busy:
             raise NoSecret(Trouble.TIMED_OUT, "the keyring has still not answered an earlier question")
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[_T] = loop.create_future()
@@ -128,13 +129,14 @@ class SecretServiceKeyring:
                 result = work()
             except Exception as caught:  # whatever the libraries below raise ends as a sentence for the user
                 error = _in_words(caught)
+            self.busy = False
             try:
                 loop.call_soon_threadsafe(tell, result, error)
             except RuntimeError:
                 pass  # the loop has closed meanwhile: nobody waits any more
 
-        self._thread = threading.Thread(target=run, name="keyring", daemon=True)
-        self._thread.start()
+        self.busy = True
+        threading.Thread(target=run, name="keyring", daemon=True).start()
         try:
             async with asyncio.timeout(self._patience):
                 return await outcome
@@ -276,7 +278,7 @@ class SecretAgent:
     async def _from_keyring(self, secret: SecretNeeded) -> None:
         line = await self._keyring.read(secret.reference)
         try:
-            value = secret_from_line(line)
+            value = secret_from_text(line)
         except ProfileError as error:
             raise NoSecret(
                 Trouble.UNREADABLE, f"the keyring's entry “{secret.reference}” is damaged: {error}"
@@ -293,7 +295,7 @@ class SecretAgent:
                 )
                 return
             try:
-                await self._hand_over(secret, secret_from_line(answer.line))
+                await self._hand_over(secret, secret_from_text(answer.line))
             except ProfileError as error:
                 failed = NoSecret(Trouble.UNREADABLE, str(error))
             except NoSecret as error:
