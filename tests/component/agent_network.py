@@ -35,6 +35,9 @@ HOME = IPv4Address("10.77.0.10")
 OTHER_HOME = IPv4Address("10.78.0.11")
 DEVICE = "homeward-ha0"
 
+WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""Before a command: it ends when we do, even if we are killed."""
+
 _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -44,7 +47,7 @@ class Namespace:
 
     def __init__(self) -> None:
         self._holder = subprocess.Popen(
-            ["unshare", "--net", "--kill-child", "sleep", "600"], start_new_session=True
+            [*WITH_US, "unshare", "--net", "--kill-child", "sleep", "600"], start_new_session=True
         )
         own = os.stat("/proc/self/ns/net").st_ino
         deadline = time.monotonic() + 5
@@ -139,7 +142,9 @@ class AgentProcess:
         self._log = log
         self._log_end = log.stat().st_size if log.exists() else 0
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "app"), "PYTHONDONTWRITEBYTECODE": "1"}
-        command = host.command(sys.executable, "-m", "homeward.agentd.main", "--config", str(config))
+        command = host.command(
+            *WITH_US, sys.executable, "-m", "homeward.agentd.main", "--config", str(config)
+        )
         with log.open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
 
