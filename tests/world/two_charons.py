@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Any, TypeVar
@@ -162,7 +162,7 @@ class Charon:
 
     def __init__(self, host: Host, configuration: Path) -> None:
         self._host = host
-        self._configuration = configuration
+        self.configuration = configuration
         self.log = host.run_folder.parent / "charon.log"
         self.socket = host.run_folder / "charon.vici"
         self._process: subprocess.Popen[bytes] | None = None
@@ -173,7 +173,7 @@ class Charon:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._host.enter("--net", "--mount", "--pid"), CHARON],
-                env={"STRONGSWAN_CONF": str(self._configuration), "PATH": os.environ["PATH"]},
+                env={"STRONGSWAN_CONF": str(self.configuration), "PATH": os.environ["PATH"]},
                 stdout=log,
                 stderr=log,
             )
@@ -209,6 +209,12 @@ class Charon:
         self._process.wait(timeout=5)
         self._process = None
 
+    def freeze(self, yes: bool) -> None:
+        """Have it hang, or go on; nsenter stops and goes on with its child."""
+        assert self._process is not None
+        for pid in (self.pid, self._process.pid):
+            os.kill(pid, signal.SIGSTOP if yes else signal.SIGCONT)
+
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError, RuntimeError):
@@ -219,6 +225,30 @@ class Charon:
                 self._process.kill()
                 self._process.wait()
         self._process = None
+
+
+@dataclass(frozen=True, slots=True)
+class _GatewaySide:
+    """What the gateway is told over vici; an empty `pool` means that it has no inner addresses to give."""
+
+    secret: bytes
+    proposals: tuple[str, ...] = ("aes128gcm16-prfsha256-curve25519", "default")
+    esp_proposals: tuple[str, ...] = ("aes128gcm16", "default")
+    mobike: bool = True
+    pool: str = "10.9.0.0/24"
+    networks: str = "10.0.0.0/8"
+
+    def connection(self) -> dict[str, Any]:
+        return {
+            "version": "2",
+            "local_addrs": [str(GATEWAY)],
+            "pools": ["inner"] if self.pool else [],
+            "mobike": "yes" if self.mobike else "no",
+            "proposals": list(self.proposals),
+            "local": {"auth": "psk", "id": "gw.example.test"},
+            "remote": {"auth": "psk"},
+            "children": {"inside": {"local_ts": [self.networks], "esp_proposals": list(self.esp_proposals)}},
+        }
 
 
 class TwoCharons:
@@ -232,7 +262,7 @@ class TwoCharons:
                 for name in ("laptop", "router", "gateway")
             )
             self._wire()
-            self._gateway_configuration: Callable[[], None] = lambda: None
+            self._side: _GatewaySide | None = None
             configuration = folder / "gateway" / "strongswan.conf"
             configuration.write_text(GATEWAY_CONFIGURATION)
             self.laptop_charon = Charon(self.laptop, LAPTOP_CONFIGURATION)
@@ -278,7 +308,8 @@ class TwoCharons:
         self.laptop.ip(
             "address flush dev eth0 scope global",
             f"address add {network.address} dev eth0",
-            f"route replace default via {network.router.ip}",
+            # Without `dev` the kernel would ask the rules for the router, and find the home device.
+            f"route replace default via {network.router.ip} dev eth0",
         )
 
     def gateway_reachable(self, yes: bool) -> None:
@@ -289,49 +320,21 @@ class TwoCharons:
 
     # --- the gateway's side ---
 
-    def configure_gateway(
-        self,
-        secret: bytes,
-        *,
-        identity: str = "gw.example.test",
-        proposals: tuple[str, ...] = ("aes128gcm16-prfsha256-curve25519", "default"),
-        esp_proposals: tuple[str, ...] = ("aes128gcm16", "default"),
-        mobike: bool = True,
-        pool: str = "10.9.0.0/24",
-    ) -> None:
-        self._gateway_configuration = lambda: self.configure_gateway(
-            secret,
-            identity=identity,
-            proposals=proposals,
-            esp_proposals=esp_proposals,
-            mobike=mobike,
-            pool=pool,
-        )
+    def configure_gateway(self, secret: bytes, **changes: Any) -> None:
+        """Load the gateway's side; `changes` as _GatewaySide has them. Kept for a gateway that restarts."""
+        self._side = side = _GatewaySide(secret, **changes)
         with self.gateway_charon.session() as session:
-            session.load_pool({"inner": {"addrs": pool}})
-            session.load_shared({"id": "laptop", "type": "IKE", "data": secret, "owners": ["%any"]})
-            session.load_conn(
-                {
-                    "roadwarrior": {
-                        "version": "2",
-                        "local_addrs": [str(GATEWAY)],
-                        "pools": ["inner"],
-                        "mobike": "yes" if mobike else "no",
-                        "proposals": list(proposals),
-                        "local": {"auth": "psk", "id": identity},
-                        "remote": {"auth": "psk"},
-                        "children": {
-                            "inside": {"local_ts": ["10.0.0.0/8"], "esp_proposals": list(esp_proposals)},
-                        },
-                    }
-                }
-            )
+            if side.pool:
+                session.load_pool({"inner": {"addrs": side.pool}})
+            session.load_shared({"id": "laptop", "type": "IKE", "data": side.secret, "owners": ["%any"]})
+            session.load_conn({"roadwarrior": side.connection()})
 
     def restart_gateway(self) -> None:
         """The gateway's charon dies and returns with its configuration: the SAs are lost, nobody is told (S2)."""
         self.gateway_charon.kill()
         self.gateway_charon.start()
-        self._gateway_configuration()
+        if self._side is not None:
+            self.configure_gateway(**asdict(self._side))
 
 
 def _child(parent: int) -> int:

@@ -97,7 +97,7 @@ class ViciConnection:
         self._socket.close()
 
 
-_BROKEN: Final = (OSError, SessionException, DeserializationException, struct.error)
+_BROKEN: Final = (OSError, SessionException, DeserializationException, struct.error, UnicodeDecodeError)
 
 
 def _no_connection(path: str, error: OSError) -> Unavailable | NotPermitted:

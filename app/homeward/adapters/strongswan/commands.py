@@ -55,13 +55,15 @@ class Commands:
         """Have the CHILD_SA rekeyed; the answer is an event."""
         await self._do(lambda connection: connection.request("rekey", {"ike": name, "child": CHILD}))
 
-    async def end(self, names: Iterable[str]) -> None:
-        """End these SAs; the gateway is told, and given FAREWELL to confirm, but cannot prevent it."""
-        await self._do(lambda connection: _end(connection, names))
+    async def drop(self, names: Iterable[str]) -> None:
+        """End these SAs at once; the gateway is told, and not waited for."""
+        await self._do(lambda connection: _end(connection, names, farewell=0))
 
     async def end_all(self, *names: str) -> None:
-        """End every SA of ours, and these in any case."""
-        await self._do(lambda connection: _end(connection, (*names, *_names(_standing(connection)))))
+        """End every SA of ours, and these in any case; the gateway has FAREWELL to confirm, but cannot prevent it."""
+        await self._do(
+            lambda connection: _end(connection, (*names, *_names(_standing(connection))), farewell=FAREWELL)
+        )
 
     async def close(self) -> None:
         """End the connection and the worker; nothing is told."""
@@ -80,6 +82,8 @@ class Commands:
             try:
                 return self._give(self._connection, order)
             except Unavailable as error:
+                if isinstance(error.__cause__, TimeoutError):
+                    raise  # It is there and hangs: it would hang again.
                 log.debug("%s: trying once more", error)
         self._connection = ViciConnection(self._path, timeout=COMMAND_LIMIT)
         return self._give(self._connection, order)
@@ -112,9 +116,9 @@ def _names(standing: Iterable[SecurityAssociation]) -> tuple[str, ...]:
     return tuple(each.name for each in standing)
 
 
-def _end(connection: ViciConnection, names: Iterable[str]) -> None:
+def _end(connection: ViciConnection, names: Iterable[str], *, farewell: int) -> None:
     for name in dict.fromkeys(names):
-        order = {"ike": name, "force": "yes", "timeout": str(FAREWELL), "loglevel": "0"}
+        order = {"ike": name, "force": "yes", "timeout": str(farewell), "loglevel": "0"}
         try:
             connection.request("terminate", order)
         except IkeError as error:

@@ -19,6 +19,7 @@ from homeward.adapters.strongswan.configuration import new_name
 from homeward.adapters.strongswan.devices import device_with_address
 from homeward.adapters.strongswan.reports import (
     SecurityAssociation,
+    address,
     agreed_to_mobike,
     associations,
     why_failed,
@@ -134,9 +135,8 @@ class StrongSwanEngine:
         if self._held.mobike:
             self._loop.call_later(ROAM_PAUSE, self._say_roam)
             self._stuck = self._loop.call_later(STUCK_AFTER, lambda: self._spawn(self._overtake(source)))
-        elif self._wish is not None:
-            async with self._orders:
-                await self._begin(self._wish)
+        else:
+            await self._replace()
 
     async def check(self) -> None:
         """Have the CHILD_SA rekeyed: the one exchange whose answer vici reports (X-24). Raises Unavailable."""
@@ -198,7 +198,10 @@ class StrongSwanEngine:
                 case Gone(cause):
                     self._gone(cause)
                 case Happened(event, message):
-                    self._happened(event, message)
+                    try:
+                        self._happened(event, message)
+                    except (KeyError, ValueError):
+                        log.exception("charon's event %s is not as expected", event)
                 case Ended():
                     self._ended(news)
                 case _:
@@ -268,10 +271,10 @@ class StrongSwanEngine:
         self._report(VpnLost(why_lost(association, child_only=child_only)))
 
     def _moved(self, held: _Held, message: Section) -> None:
-        local = IPv4Address(message["local-host"])
+        local = address(message["local-host"])
         self._held = replace(held, local=local)
         self._forget_stuck()
-        self._report(VpnMoved(local, IPv4Address(message["remote-host"])))
+        self._report(VpnMoved(local, address(message["remote-host"])))
 
     def _rekeyed(self, held: _Held, association: SecurityAssociation) -> None:
         if self._loop.time() < held.check_until:
@@ -287,9 +290,7 @@ class StrongSwanEngine:
             self._conclude()
             return
         self._attempt = self._begun = None
-        if attempt.quiet or self._wish is None:
-            log.info("%s: %s", ended.name, ended.refusal)
-        else:
+        if self._wish is not None:
             self._report(why_failed(ended.lines, self._wish.settings, self._wish.gateway))
 
     def _conclude(self) -> None:
@@ -330,8 +331,8 @@ class StrongSwanEngine:
 
     # --- what charon is told ------------------------------------------------------------------------------------------
 
-    async def _begin(self, wish: Wish, *, quiet: bool = False) -> None:
-        """Start a try; `quiet`: its failure is not worth a report, since nothing is lost by it."""
+    async def _begin(self, wish: Wish) -> None:
+        """Start a try, in place of one that is under way."""
         if self._attempt is not None:
             self._retire([self._attempt.name])
             self._drop_attempt()
@@ -339,10 +340,9 @@ class StrongSwanEngine:
         try:
             await self._commands.load(wish, name, inner=self._inner, keep=self._names())
         except (Unavailable, NotPermitted) as error:
-            if not quiet:
-                self._report(VpnFailed("engine-missing", str(error)))
+            self._report(VpnFailed("engine-missing", str(error)))
             return
-        self._attempt = Attempt(self._path, name, self._tell, quiet=quiet)
+        self._attempt = Attempt(self._path, name, self._tell)
         self._attempt.start()
 
     def _drop_attempt(self) -> None:
@@ -353,8 +353,8 @@ class StrongSwanEngine:
 
     async def _overtake(self, source: IPv4Address) -> None:
         """Start a fresh VPN when another exchange, retried for seconds from the old address, keeps MOBIKE waiting."""
-        held, wish = self._held, self._wish
-        if held is None or wish is None or held.local == source or self._attempt is not None:
+        held = self._held
+        if held is None or held.local == source or self._attempt is not None:
             return
         try:
             for each in await self._commands.standing():
@@ -364,10 +364,21 @@ class StrongSwanEngine:
                         each.name,
                         each.tasks,
                     )
-                    async with self._orders:
-                        await self._begin(wish, quiet=True)
+                    await self._replace()
         except AdapterError as error:
             log.info("%s", error)
+
+    async def _replace(self) -> None:
+        """A fresh VPN instead of one that cannot be moved.
+
+        The old one is dropped first: charon then tells the gateway that this is its only one (INITIAL_CONTACT), and the
+        gateway gives the same inner address again instead of a second one.
+        """
+        async with self._orders:
+            held, self._held = self._held, None
+            if held is not None and self._wish is not None:
+                await self._commands.drop([held.name])
+                await self._begin(self._wish)
 
     def _say_roam(self) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as word:
@@ -377,14 +388,14 @@ class StrongSwanEngine:
                 pass  # Stock charon: it will notice by itself.
 
     def _retire(self, names: Iterable[str]) -> None:
-        """Have charon end these SAs, in the background and without a report."""
-        ending = tuple(names)
-        if ending:
-            self._spawn(self._end(ending))
+        """Have charon drop these SAs, in the background and without a report."""
+        unwanted = tuple(names)
+        if unwanted:
+            self._spawn(self._drop(unwanted))
 
-    async def _end(self, names: tuple[str, ...]) -> None:
+    async def _drop(self, names: tuple[str, ...]) -> None:
         try:
-            await self._commands.end(names)
+            await self._commands.drop(names)
         except AdapterError as error:
             log.info("%s", error)
 

@@ -45,14 +45,19 @@ def _association(name: str, section: Mapping[str, Any]) -> SecurityAssociation:
     return SecurityAssociation(
         name=name,
         number=int(section.get("uniqueid", 0)),
-        local=IPv4Address(section["local-host"]),
-        remote=IPv4Address(section["remote-host"]),
+        local=address(section["local-host"]),
+        remote=address(section["remote-host"]),
         inner=IPv4Address(inner[0]) if inner else None,
         behind_nat=section.get("nat-local") == "yes",
         carries=any(child.get("state") == "INSTALLED" for child in children),
         tasks=tuple(section.get("tasks-active", ())),
         peer_ends="IKE_DELETE" in section.get("tasks-passive", ()),
     )
+
+
+def address(text: str) -> IPv4Address:
+    """An address as charon writes it: one that is not known yet is %any."""
+    return IPv4Address("0.0.0.0") if text == "%any" else IPv4Address(text)
 
 
 def why_lost(association: SecurityAssociation, *, child_only: bool = False) -> str:

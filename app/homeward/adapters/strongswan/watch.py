@@ -115,9 +115,8 @@ class EngineWatch:
 class Attempt:
     """One order to connect, on a connection of its own: vici answers it only when it has come to an end."""
 
-    def __init__(self, path: str, name: str, tell: Tell, *, quiet: bool = False) -> None:
+    def __init__(self, path: str, name: str, tell: Tell) -> None:
         self.name = name
-        self.quiet = quiet
         self.mobike = False
         self.up = False
         """Whether charon has called it established; the event with the addresses may come before or after."""
