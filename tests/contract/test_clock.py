@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The contract of Clock."""
+
+import time
+
+import pytest
+
+from homeward.adapters.boottime_clock import BoottimeClock
+from homeward.ports.world import Clock
+from tests.world.fakes import FakeClock
+
+
+@pytest.fixture(params=["fake", "real"])
+def clock(request: pytest.FixtureRequest) -> Clock:
+    return FakeClock() if request.param == "fake" else BoottimeClock()
+
+
+def test_it_never_goes_back(clock: Clock) -> None:
+    first, second = clock.now(), clock.now()
+    assert second.boot >= first.boot
+
+
+def test_the_wall_clock_is_unix_time(clock: Clock) -> None:
+    assert clock.now().wall > 1_700_000_000
+
+
+def test_the_real_clock_counts_sleep_and_shows_the_wall() -> None:
+    now = BoottimeClock().now()
+    assert abs(now.boot - time.clock_gettime(time.CLOCK_BOOTTIME)) < 1
+    assert now.boot >= time.clock_gettime(time.CLOCK_MONOTONIC) - 1
+    assert abs(now.wall - time.time()) < 1
