@@ -12,10 +12,11 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import homeward
 from homeward.adapters.boottime_clock import BoottimeClock
-from homeward.adapters.dns_gateway import DnsNameQueries
+from homeward.adapters.dns_gateway import DnsGateway
 from homeward.adapters.file_journal import FileJournals
 from homeward.adapters.kernel_switches import KernelSwitches
 from homeward.adapters.netlink_links import NetlinkLinks
@@ -132,7 +133,7 @@ async def _serve(options: argparse.Namespace) -> int:
         UdpRegistrations(engine.tunnel_device),
         plans,
         engine,
-        DnsNameQueries(),
+        DnsGateway(),
         JournalKeeper(FileJournals(options.state / STATE_FILE), FileJournals(options.runtime / WANTED_FILE)),
     )
     profiles = partial(load_profiles, options.config)
@@ -159,11 +160,17 @@ async def _serve(options: argparse.Namespace) -> int:
     server = BusServer(control, options.bus, version=homeward.__version__)
     await server.start()
     stop: asyncio.Future[bool] = loop.create_future()
+
+    def end(keep_block: bool) -> None:
+        if not stop.done():
+            stop.set_result(keep_block)
+
     for number, keep_block in ((signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGUSR1, True)):
-        loop.add_signal_handler(number, lambda keep=keep_block: stop.done() or stop.set_result(keep))
+        loop.add_signal_handler(number, end, keep_block)
     log.info("homewardd %s is ready", homeward.__version__)
     try:
-        await asyncio.wait({stop, client.failed}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {stop, client.failed}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if client.failed.done():
             log.critical("an error of ours; the fence stays", exc_info=client.failed.exception())
             await client.end(keep_block=True)
@@ -173,3 +180,7 @@ async def _serve(options: argparse.Namespace) -> int:
     finally:
         await server.stop()
         await plans.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
