@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A bus connection that no local user can make choke on a message's size.
+"""Bus connections that no local user can choke: not by much to write, and not by one long message to read.
 
-The bus lets any user send messages of 32 MiB, and unpacking one of integers takes dbus-fast two seconds in which no
-roam is handled. So the stream is cut into messages before it is unpacked, and of a message that is too long only
-the header goes on, marked, for the service to refuse.
+dbus-fast takes a full socket for a broken one and closes the connection (measured with 1,500 answers at once; its
+ancestor has that as altdesktop/python-dbus-next#153). And a bus lets any user send messages of 32 MiB; unpacking one
+of integers takes dbus-fast two seconds, in which no roam is handled. So the stream is cut into messages before it is
+unpacked, and of a message that is too long only the header goes on, marked, for the service to refuse.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import errno
 import io
 import socket
 import struct
-from typing import Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from dbus_fast import Message
 from dbus_fast.aio import MessageBus
 
 from homeward.bus.names import MAXIMUM_MESSAGE_OCTETS
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _FIXED_HEADER: Final = 16
 _FLAGS_AT: Final = 2
@@ -88,11 +92,24 @@ class MessageFilter:
         return bytes(header)
 
 
-class _BoundedSocket(socket.socket):
-    """A socket whose recv() yields the filtered stream."""
+class _PatientSocket(socket.socket):
+    """A socket that says "nothing sent" when it is full; dbus-fast then waits until it is writable."""
 
     def __init__(self) -> None:
         super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def send(self, octets: ReadableBuffer, flags: int = 0, /) -> int:
+        try:
+            return super().send(octets, flags)
+        except BlockingIOError:
+            return 0
+
+
+class _BoundedSocket(_PatientSocket):
+    """Its recv() yields the filtered stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self._filter = MessageFilter()
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
@@ -106,17 +123,25 @@ class _BoundedSocket(socket.socket):
         raise BlockingIOError(errno.EAGAIN, "nothing but oversize messages so far")
 
 
-class BoundedBus(MessageBus):
-    """dbus-fast's connection over a filtered socket; Unix sockets only."""
+class PatientBus(MessageBus):
+    """dbus-fast's connection over a socket of ours; Unix sockets only, any other is dbus-fast's own."""
 
-    @staticmethod
+    socket_kind: ClassVar[type[_PatientSocket]] = _PatientSocket
+
+    @classmethod
     def _create_socket_for_transport(
-        transport: str, options: dict[str, str]
+        cls, transport: str, options: dict[str, str]
     ) -> tuple[socket.socket, io.BufferedRWPair, bytes | str | tuple[str, int]]:
         sock, stream, address = MessageBus._create_socket_for_transport(transport, options)
         if transport != "unix":
             return sock, stream, address
         stream.close()
         sock.close()
-        bounded = _BoundedSocket()
-        return bounded, bounded.makefile("rwb"), address
+        ours = cls.socket_kind()
+        return ours, ours.makefile("rwb"), address
+
+
+class BoundedBus(PatientBus):
+    """Besides, what is too long to be for us is never unpacked; for services."""
+
+    socket_kind = _BoundedSocket

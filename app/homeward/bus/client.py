@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from dbus_fast import Message, MessageFlag, MessageType
-from dbus_fast.aio import MessageBus
 
+from homeward.bus.bounded import PatientBus
 from homeward.bus.connection import BROKEN, ask_driver, bus_address, leave_bus, open_bus, until_gone
 from homeward.bus.errors import BusUnreachable, DaemonAbsent, Failed, service_error
 from homeward.bus.messages import ProfileSummary, profile_from_bus, snapshot_from_bus
@@ -57,7 +57,7 @@ class DaemonClient:
     def __init__(self, address: str | None = None, *, call_timeout: float = 15.0) -> None:
         self._address = bus_address(address)
         self._call_timeout = call_timeout
-        self._bus: MessageBus | None = None
+        self._bus: PatientBus | None = None
         self._observer: Observer | None = None
         self._owner = ""
         self._revision = -1
@@ -76,7 +76,7 @@ class DaemonClient:
     async def open(self) -> None:
         """Connect to the bus; BusUnreachable. Whether the daemon is there shows with the first call."""
         if self._bus is None:
-            self._bus = await open_bus(self._address, MessageBus)
+            self._bus = await open_bus(self._address, PatientBus)
 
     async def close(self) -> None:
         """Stop watching and leave the bus."""

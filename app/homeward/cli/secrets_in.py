@@ -54,8 +54,7 @@ def ask_secrets(needed: Iterable[SecretNeeded]) -> dict[str, Secret]:
         secret.reference: secret_from_text(
             getpass.getpass(
                 f"{printable(secret.purpose)}\n“{printable(secret.reference)}” ({FORMS_IN_WORDS}): "
-            ),
-            bare=True,
+            )
         )
         for secret in needed
     }
