@@ -61,9 +61,9 @@ class Cable:
             return None
 
     def unplug(self) -> float:
-        """Pull the cable: carrier, addresses and DHCP client go. The moment it was pulled, CLOCK_MONOTONIC seconds."""
-        pulled = time.monotonic()
+        """Pull the cable: carrier, addresses and DHCP client go. The moment it was out, CLOCK_MONOTONIC seconds."""
         self._switch.ip(f"link set {PORT} down nomaster")
+        pulled = time.monotonic()
         self._laptop.stop(_DHCP, signal.SIGKILL)
         self._laptop.ip(f"addr flush dev {CABLE} scope global")
         self._note("")

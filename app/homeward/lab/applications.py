@@ -3,40 +3,20 @@
 
 import json
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from pathlib import Path
 from typing import Any, Final
 
 from homeward.lab.errors import LabError
-from homeward.lab.host import Host
+from homeward.lab.host import Host, program
+from homeward.lab.measure import Arrival, Departure
 from homeward.lab.state import LabState
 from homeward.lab.topology import CORRESPONDENT, CORRESPONDENT_ADDRESS, LAPTOP
 from homeward.lab.traffic import RECORD
 
-_PROGRAM: Final = Path(__file__).with_name("traffic.py")
 _SECONDS_TO_START: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One numbered datagram that arrived; times in CLOCK_MONOTONIC seconds."""
-
-    number: int
-    sent: float
-    received: float
-
-
-@dataclass(frozen=True, slots=True)
-class Departure:
-    """One numbered datagram that was sent, or refused with `errno`."""
-
-    number: int
-    sent: float
-    errno: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +96,7 @@ class Applications:
         folder = self._state.run(host.name) / "traffic"
         folder.mkdir(exist_ok=True)
         (folder / role).unlink(missing_ok=True)
-        host.start(
-            role, sys.executable, "-I", "-S", str(_PROGRAM), role, *arguments, "--out", f"/run/traffic/{role}"
-        )
+        host.start(role, *program("traffic.py"), role, *arguments, "--out", f"/run/traffic/{role}")
 
     def _wait_for_listener(self) -> None:
         deadline = time.monotonic() + _SECONDS_TO_START

@@ -6,13 +6,20 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from homeward.lab.errors import LabError
 from homeward.lab.state import LabState
 
 _SOCKET_SECONDS = 30.0
+
+
+def program(file: str) -> tuple[str, ...]:
+    """The command line of one of the lab's small programs, which need the standard library only and start quickly."""
+    return (sys.executable, "-I", "-S", str(Path(__file__).with_name(file)))
 
 
 class Host:

@@ -11,7 +11,9 @@ from homeward.lab.access import Cable
 from homeward.lab.build import ALL_HOSTS, Builder, laptop_addresses
 from homeward.lab.errors import LabError, UsageError
 from homeward.lab.host import Host
+from homeward.lab.play import default_out, play
 from homeward.lab.state import LabState, default_base
+from homeward.lab.stories import STORIES
 from homeward.lab.topology import ACCESS_NETWORKS
 
 _OK, _FAILED, _USAGE = 0, 1, 2
@@ -28,6 +30,12 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("down", help="take the lab down, in whatever condition it is")
     commands.add_parser("status", help="which hosts run, what runs in them, where the laptop is plugged in")
     commands.add_parser("list", help="the labs, hosts, networks and stories that there are")
+    playing = commands.add_parser("play", help="play a story: up, the story, down; or in a lab that is up")
+    playing.add_argument("story", metavar="STORY", help=" | ".join(STORIES))
+    playing.add_argument("--out", type=Path, metavar="DIR", help="where timeline, captures and logs go")
+    playing.add_argument(
+        "--tray", action="store_true", help="show the tray, on a virtual screen where there is none"
+    )
     plug = commands.add_parser("plug", help="move the laptop's cable into an access network")
     plug.add_argument("network", metavar="NETWORK", help=" | ".join(ACCESS_NETWORKS))
     commands.add_parser("unplug", help="pull the laptop's cable")
@@ -64,6 +72,8 @@ def _dispatch(options: argparse.Namespace, state: LabState) -> int:
             return _status(state)
         case "list":
             _list(options.state or default_base())
+        case "play":
+            return _play(state, options.story, options.out, tray=options.tray)
         case "plug":
             move = Cable(state).plug(options.network)
             print(f"plugged into {move.network}")
@@ -73,6 +83,12 @@ def _dispatch(options: argparse.Namespace, state: LabState) -> int:
         case "exec":
             return _execute(state, options.host, options.argv)
     return _OK
+
+
+def _play(state: LabState, name: str, out: Path | None, *, tray: bool) -> int:
+    if name not in STORIES:
+        raise UsageError(f"no story {name!r}: {', '.join(STORIES)}")
+    return _OK if play(STORIES[name], state, out or default_out(name), tray=tray) else _FAILED
 
 
 def _status(state: LabState) -> int:
@@ -99,6 +115,7 @@ def _list(base: Path) -> None:
     print(f"labs:     {' '.join(labs) or 'none'}   (in {base})")
     print(f"hosts:    {' '.join(ALL_HOSTS)}")
     print(f"networks: {' '.join(ACCESS_NETWORKS)}")
+    print(f"stories:  {' '.join(STORIES)}")
 
 
 def _execute(state: LabState, host: str, argv: Sequence[str]) -> int:
@@ -107,7 +124,7 @@ def _execute(state: LabState, host: str, argv: Sequence[str]) -> int:
     if not argv:
         raise UsageError("exec needs a command: homeward-lab exec HOST CMD [ARGUMENT …]")
     command = Host(state, host).enter(argv)
-    os.execvpe(command[0], command, state.environment())  # noqa: S606 - the user's own command, in the host
+    os.execvpe(command[0], command, state.environment())
 
 
 if __name__ == "__main__":

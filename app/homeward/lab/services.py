@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.resources import files as resource_files
-from importlib.util import find_spec
 from typing import Final
 
 from homeward.daemon.fingerprint import SALT_OCTETS, fingerprint
@@ -39,6 +38,8 @@ File = tuple[str, int, str]
 PROFILE: Final = "lab"
 SYSTEM_BUS: Final = "dbus/system_bus_socket"
 """The laptop's bus, below its /run."""
+BUS_INSIDE: Final = f"unix:path=/run/{SYSTEM_BUS}"
+"""The same bus as the laptop's own programs find it."""
 CHARON: Final = "/usr/lib/ipsec/charon"
 """The one path that AppArmor's profile for charon is for."""
 
@@ -157,8 +158,7 @@ def start_all(state: LabState) -> Iterator[str]:
     yield "VPN gateway"
     _wait_for(laptop, "charon", "charon.vici")
     wait_for_name(laptop, "login1", "org.freedesktop.login1")
-    if find_spec("homeward.daemon.main"):  # TEMPORARY
-        wait_for_name(laptop, "homewardd", BUS_NAME)
+    wait_for_name(laptop, "homewardd", BUS_NAME)
     yield "homewardd and its charon, home agent"
 
 
@@ -169,8 +169,6 @@ def start_daemon(state: LabState) -> None:
 
 def start_module(host: Host, service: str, module: str, *arguments: str) -> None:
     """Start one of our own programs, in the Python that runs the lab."""
-    if find_spec(module) is None:  # TEMPORARY
-        return
     host.start(service, sys.executable, "-m", module, *arguments)
 
 
@@ -199,7 +197,7 @@ def _wait(host: Host, service: str, done: Callable[[], bool]) -> None:
 
 
 def _dbus() -> tuple[str, ...]:
-    address = f"--address=unix:path=/run/{SYSTEM_BUS}"
+    address = f"--address={BUS_INSIDE}"
     return ("dbus-daemon", f"--config-file={_BUS_CONFIGURATION}", address, "--nofork", "--nopidfile")
 
 

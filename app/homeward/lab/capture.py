@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A packet capture at every hop, taken by tcpdump in the hosts themselves."""
+
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Final
+
+from homeward.lab.access import PORT, Cable
+from homeward.lab.errors import LabError
+from homeward.lab.host import Host
+from homeward.lab.state import LabState
+from homeward.lab.topology import (
+    ACCESS_NETWORKS,
+    AGENT,
+    CABLE,
+    CORRESPONDENT,
+    FIREWALL,
+    GATEWAY,
+    LAPTOP,
+    SWITCH,
+)
+
+VPN_DEVICE: Final = "ipsec0"
+HOPS: Final = (
+    (LAPTOP, CABLE),
+    (LAPTOP, VPN_DEVICE),
+    (SWITCH, PORT),
+    *((network, "uplink") for network in ACCESS_NETWORKS),
+    (FIREWALL, "outside"),
+    (FIREWALL, "inside"),
+    (FIREWALL, "dmz"),
+    (GATEWAY, "dmz"),
+    (GATEWAY, "inside"),
+    (AGENT, "inside"),
+    (CORRESPONDENT, "inside"),
+)
+"""Host and interface. The switch's end of the laptop's cable shows what really left the laptop."""
+
+_SNAPSHOT: Final = "256"
+"""Octets of each packet: all headers, three deep, and nothing of bulk data that anybody would miss."""
+_SECONDS_TO_START: Final = 10.0
+
+
+class Captures:
+    """The running captures of one lab."""
+
+    def __init__(self, state: LabState) -> None:
+        self._state = state
+
+    def start(self) -> None:
+        """Start every capture and wait until each one listens; LabError with tcpdump's words otherwise.
+
+        tcpdump goes on listening to an interface that is taken down, but does not begin with one: a loose cable's
+        end is put up for that long, in no network.
+        """
+        switch, loose = Host(self._state, SWITCH), Cable(self._state).plugged_into() is None
+        if loose:
+            switch.ip(f"link set {PORT} up")
+        self._start_all()
+        if loose:
+            switch.ip(f"link set {PORT} down")
+
+    def _start_all(self) -> None:
+        for name, interface in HOPS:
+            (self._state.run(name) / "capture").mkdir(exist_ok=True)
+            Host(self._state, name).start(
+                _service(interface),
+                *("tcpdump", "--interface", interface, "--no-promiscuous-mode", "-n", "-Z", "root"),
+                # Unbuffered and immediate: what has been seen is in the file when the capture ends.
+                *("-U", "--immediate-mode", "--buffer-size=8192", "--snapshot-length", _SNAPSHOT),
+                *("-w", f"/run/capture/{interface}.pcap"),
+            )
+        deadline = time.monotonic() + _SECONDS_TO_START
+        for name, interface in HOPS:
+            log = self._state.log(name, _service(interface))
+            while not (log.exists() and "listening on" in log.read_text()):
+                if time.monotonic() > deadline:
+                    said = log.read_text().strip() if log.exists() else "nothing"
+                    raise LabError(f"no capture on {name}'s {interface}; tcpdump says: {said}")
+                time.sleep(0.01)
+
+    def stop(self) -> None:
+        """End every capture that still runs."""
+        for name, interface in HOPS:
+            Host(self._state, name).stop(_service(interface), signal.SIGINT)
+
+    def collect(self, folder: Path) -> None:
+        """Move the captures into a folder, as HOST-INTERFACE.pcap."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, interface in HOPS:
+            taken = self._state.run(name) / "capture" / f"{interface}.pcap"
+            if taken.exists():
+                shutil.move(taken, folder / f"{name}-{interface}.pcap")
+
+
+def _service(interface: str) -> str:
+    return f"tcpdump-{interface}"

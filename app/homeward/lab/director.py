@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Plays a story in a lab that stands: plugs the cable, watches the client and the kernel, starts the traffic."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Final
+
+from homeward.bus.client import DaemonClient
+from homeward.lab import keys, services
+from homeward.lab.access import Cable, Move
+from homeward.lab.applications import Applications, Connections
+from homeward.lab.errors import LabError
+from homeward.lab.host import Host, program
+from homeward.lab.state import LabState
+from homeward.lab.story import Scene, Story
+from homeward.lab.topology import ACCESS_NETWORKS, CABLE, HOME_ADDRESS, LAPTOP
+from homeward.model.status import Blocked, ClientState, StatusSnapshot
+
+Say = Callable[[str, str], None]
+"""Told what happens as it happens: a word for the margin, and a line."""
+
+_WATCHER: Final = "link-watch"
+_SECONDS_TO_REACH: Final = 20.0
+_OPEN: Final = frozenset(
+    {ClientState.TRUSTED_C, ClientState.TRUSTED_F, ClientState.OUTSIDE_MC, ClientState.HOME}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """One scene after it was played. Times are CLOCK_MONOTONIC seconds, None where the moment never came."""
+
+    scene: Scene
+    move: Move
+    address: str
+    address_at: float | None
+    verdict_at: float | None
+    open_at: float | None
+    snapshot: StatusSnapshot | None
+    """What the client said at the end of the scene."""
+
+
+class Watch:
+    """The client's status as it comes over the bus, and when it came."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._changed = asyncio.Event()
+        self.latest: StatusSnapshot | None = None
+        self._told = ""
+
+    def __call__(self, snapshot: StatusSnapshot | None) -> None:
+        self.latest = snapshot
+        line = in_one_line(snapshot)
+        if line != self._told:
+            self._told = line
+            self._say("client", line)
+        self._changed.set()
+
+    async def until(self, wanted: Callable[[StatusSnapshot], bool], seconds: float) -> StatusSnapshot | None:
+        """The first status from now on that is as wanted; None when the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while True:
+                    self._changed.clear()
+                    if self.latest is not None and wanted(self.latest):
+                        return self.latest
+                    await self._changed.wait()
+        return None
+
+
+def in_one_line(snapshot: StatusSnapshot | None) -> str:
+    """The status as one line of the live timeline."""
+    if snapshot is None:
+        return "no daemon on the bus"
+    parts = [snapshot.state.value]
+    if snapshot.state in _OPEN:
+        parts.append(f"care-of {snapshot.care_of_address}")
+        if snapshot.lifetime is not None:
+            parts.append(f"for {snapshot.lifetime} s")
+        if snapshot.proof is not None:
+            parts.append(snapshot.proof.text)
+    elif isinstance(snapshot.blocked, Blocked):
+        parts.append(snapshot.blocked.cause)
+    parts.append(f"VPN {snapshot.vpn.value}")
+    return "; ".join(parts)
+
+
+class Director:
+    """One performance. `say` is told what happens while it happens."""
+
+    def __init__(self, state: LabState, say: Say) -> None:
+        self._state = state
+        self._say = say
+        self._cable = Cable(state)
+        self._laptop = Host(state, LAPTOP)
+        self._applications = Applications(state, HOME_ADDRESS)
+        self._running = False
+        self.played: list[Played] = []
+        self.connections: Connections | None = None
+        self.ended = 0.0
+
+    @property
+    def applications(self) -> Applications:
+        """What ran between the home address and the correspondent."""
+        return self._applications
+
+    async def perform(self, story: Story) -> None:
+        """Play all scenes. A scene that does not reach what it expects is recorded, and the story goes on."""
+        address = f"unix:path={self._state.short()}/hosts/{LAPTOP}/run/{services.SYSTEM_BUS}"
+        self._watch_links()
+        async with DaemonClient(address) as client:
+            watch = Watch(self._say)
+            await client.watch(watch)
+            await self._connect(client, watch)
+            try:
+                for scene in story.scenes:
+                    await self._play(scene, watch)
+                self.ended = time.monotonic()
+            finally:
+                self.ended = self.ended or time.monotonic()
+                await asyncio.to_thread(self._finish)
+
+    async def _connect(self, client: DaemonClient, watch: Watch) -> None:
+        """Connect without a network, and hand over the secrets that the profile names, as its owner would."""
+        await client.connect(services.PROFILE)
+        drawn = keys.read(self._state)
+        for reference, secret in (
+            (keys.MOBILITY_KEY, drawn.mobility),
+            (keys.PRE_SHARED_KEY, drawn.pre_shared),
+        ):
+            await client.offer_secret(reference, secret)
+        ready = await watch.until(lambda now: now.state is ClientState.NO_NETWORK, _SECONDS_TO_REACH)
+        if ready is None:
+            raise LabError(f"the client does not get ready to roam: {in_one_line(watch.latest)}")
+
+    async def _play(self, scene: Scene, watch: Watch) -> None:
+        self._say(scene.network, scene.prose)
+        move = await asyncio.to_thread(self._cable.plug, scene.network)
+        self._say(scene.network, "the cable is in")
+        network = ACCESS_NETWORKS[scene.network].prefix
+
+        def arrived(now: StatusSnapshot) -> bool:
+            here = now.access_address is not None and now.access_address in network
+            return here and now.mode is scene.expect and now.state in _OPEN
+
+        reached = await watch.until(arrived, _SECONDS_TO_REACH)
+        if reached is None:
+            self._say(scene.network, f"expected {scene.expect.value}, but: {in_one_line(watch.latest)}")
+        elif not self._running:
+            await asyncio.to_thread(self._start_applications)
+        await asyncio.sleep(max(0.0, move.pulled + scene.seconds - time.monotonic()))
+        self.played.append(self._record(scene, move, watch.latest))
+
+    def _record(self, scene: Scene, move: Move, snapshot: StatusSnapshot | None) -> Played:
+        address, address_at = self._usable_address(scene.network, move)
+        return Played(
+            scene,
+            move,
+            address,
+            address_at,
+            _phase(snapshot, "verdict", move),
+            _phase(snapshot, "open", move),
+            snapshot,
+        )
+
+    # --- what runs beside the story ---
+
+    def _watch_links(self) -> None:
+        self._laptop.start(_WATCHER, *program("link_watch.py"), CABLE)
+
+    def _usable_address(self, network: str, move: Move) -> tuple[str, float | None]:
+        """The address of this stay and the moment when both it and its default route were there."""
+        address, address_at = "", None
+        for line in self._state.log(LAPTOP, _WATCHER).read_text().splitlines():
+            _, moment, event, *about = line.split()
+            at = float(moment)
+            if at < move.pulled:
+                continue
+            if event == "address" and IPv4Address(about[0]) in ACCESS_NETWORKS[network].prefix:
+                address, address_at = about[0], None
+            elif event == "route" and address and address_at is None:
+                address_at = at
+        return address, address_at
+
+    def _start_applications(self) -> None:
+        self._applications.start_tcp()
+        self._applications.start_udp()
+        self._running = True
+        self._say(
+            "traffic", f"from {HOME_ADDRESS}: a TCP connection up, one down, a datagram every 5 ms each way"
+        )
+
+    def _finish(self) -> None:
+        if self._running:
+            self._applications.stop_udp()
+            self.connections = self._applications.finish_tcp()
+
+
+def _phase(snapshot: StatusSnapshot | None, name: str, move: Move) -> float | None:
+    """When the client's last roam reached a phase, if it belongs to this move. The client counts by CLOCK_BOOTTIME."""
+    if snapshot is None or not snapshot.roams:
+        return None
+    asleep = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+    moments = [phase.at - asleep for phase in snapshot.roams[-1].phases if phase.name == name]
+    return next((moment for moment in moments if moment >= move.pulled), None)
