@@ -172,6 +172,23 @@ async def test_a_burst_of_changes_is_told_in_few_signals_and_the_last_one_arrive
         assert revisions == sorted(set(revisions))
 
 
+async def test_more_to_say_than_the_socket_takes_at_once(bus: PrivateBus) -> None:
+    control, seen = ScriptedControl(), list[StatusSnapshot | None]()
+    async with serving(control, bus.address) as server, DaemonClient(bus.address) as client:
+        await client.watch(seen.append)
+        before = server._bus
+        bus.pause()
+        for _ in range(500):
+            control.change(vpn_cause="x" * 4000)
+            assert server._interface is not None
+            server._interface._signal()  # without a pause between two
+        await asyncio.sleep(0.1)
+        bus.resume()
+        await until(lambda: seen[-1] == control.shown)
+        assert len(seen) == 501
+        assert server._bus is before
+
+
 async def test_a_bus_that_restarts_is_joined_again_by_both_ends(bus: PrivateBus) -> None:
     control, seen = ScriptedControl(), list[StatusSnapshot | None]()
     async with serving(control, bus.address) as server, DaemonClient(bus.address) as client:

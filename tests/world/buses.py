@@ -72,6 +72,16 @@ class PrivateBus:
             self._daemon.wait()
             self._daemon = None
 
+    def pause(self) -> None:
+        """It neither reads nor writes until resume()."""
+        assert self._daemon is not None
+        self._daemon.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on."""
+        assert self._daemon is not None
+        self._daemon.send_signal(signal.SIGCONT)
+
     def remove(self) -> None:
         """End it and take its folder away."""
         self.stop()

@@ -50,7 +50,7 @@ class BusServer:
 
     async def start(self) -> None:
         """Join the bus and take the name. BusUnreachable; NotPermitted, Unavailable if the name cannot be had."""
-        await self._join()
+        await self._join(NameFlag.DO_NOT_QUEUE | NameFlag.ALLOW_REPLACEMENT)
         self._keeper = asyncio.create_task(self._keep_joined())
 
     async def stop(self) -> None:
@@ -67,7 +67,7 @@ class BusServer:
             self._interface.publish()
             self._count()
 
-    async def _join(self) -> None:
+    async def _join(self, flags: NameFlag) -> None:
         bus = await open_bus(self._address, BoundedBus)
         callers = Callers(lambda name: _user_id(bus, name))
         interface = DaemonInterface(self._control, callers, version=self._version)
@@ -79,7 +79,7 @@ class BusServer:
         bus.add_message_handler(admit)
         bus.export(BUS_PATH, interface)
         try:
-            await _take_name(bus)
+            await _take_name(bus, flags)
         except AdapterError:
             await leave_bus(bus)
             raise
@@ -108,7 +108,10 @@ class BusServer:
         while True:
             await asyncio.sleep(pause)
             try:
-                await self._join()
+                # A bus that does not read from the old connection has not seen it close either: it keeps its name.
+                await self._join(
+                    NameFlag.DO_NOT_QUEUE | NameFlag.ALLOW_REPLACEMENT | NameFlag.REPLACE_EXISTING
+                )
             except (*BROKEN, AdapterError, BusUnreachable) as error:
                 log.debug("not on the bus yet: %s", error)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -143,10 +146,10 @@ async def _user_id(bus: BoundedBus, name: str) -> int:
         raise LookupError(str(error)) from error
 
 
-async def _take_name(bus: BoundedBus) -> None:
+async def _take_name(bus: BoundedBus, flags: NameFlag) -> None:
     action = f"take the name {BUS_NAME} on the bus"
     try:
-        reply = await bus.request_name(BUS_NAME, NameFlag.DO_NOT_QUEUE)
+        reply = await bus.request_name(BUS_NAME, flags)
     except DBusError as error:
         if error.type == ErrorType.ACCESS_DENIED.value:
             raise NotPermitted(
