@@ -32,8 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.keep_secret is not None:
         return keep_secret(options.keep_secret)
     application = QApplication([sys.argv[0], *options.qt])
-    application.setApplicationName("homeward-tray")
-    application.setApplicationDisplayName("Homeward")
+    application.setApplicationName("Homeward")
     application.setApplicationVersion(__version__)
     application.setDesktopFileName("org.homeward.Tray")
     application.setWindowIcon(application_icon())
