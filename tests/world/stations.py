@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TypeVar
 
-from homeward.adapters.tunnel_device import open_tun
+from homeward.adapters.tunnel_device import open_tun, open_tunnel_socket, receive_packet
+from homeward.wire.ip_in_ip import encapsulate
 from tests.world.namespaces import Namespace, cable
 
 AGENT = IPv4Address("10.0.0.2")
@@ -143,3 +144,28 @@ class FarEnd:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+class TunnelEnd:
+    """The home agent's end of the IP-in-IP tunnel, as octets: what came, and what is sent back."""
+
+    def __init__(self, stations: Stations) -> None:
+        with stations.agent:
+            self._raw = open_tunnel_socket(AGENT)
+
+    def __enter__(self) -> TunnelEnd:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._raw.close()
+
+    def came(self) -> bytes | None:
+        """The next whole outer packet, None when there is none."""
+        try:
+            return receive_packet(self._raw)[0]
+        except BlockingIOError:
+            return None
+
+    def send(self, inner: bytes, *, to: IPv4Address = CARE_OF, source: IPv4Address = AGENT) -> None:
+        """Tunnel a packet to the laptop."""
+        self._raw.sendto(encapsulate(inner, source, to), (str(to), 0))

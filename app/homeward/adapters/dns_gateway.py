@@ -57,6 +57,8 @@ class DnsGateway:
             question = dns.name.from_text(name)
         except dns.exception.DNSException as error:
             raise Unavailable(action, f"not a host name: {error}") from error
+        if question == dns.name.root:
+            raise Unavailable(action, "not a host name: it is empty")
         servers = name_servers(self._root, link_index)
         if not servers:
             raise Unavailable(action, "no name server is known for this link")
