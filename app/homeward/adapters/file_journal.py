@@ -108,12 +108,17 @@ def _journal_from(octets: bytes) -> Journal:
 
 
 def _identification(row: Any) -> IdentificationState:
-    match row:
-        case {
-            "spi": int(spi),
-            "home_agent": str(home_agent),
-            "last": int(last),
-            "offset": float() | int() as offset,
-        } if 0 <= spi < 1 << 32 and 0 <= last < 1 << 64 and math.isfinite(offset):
-            return IdentificationState(spi, home_agent, last, float(offset))
+    fields = row if isinstance(row, dict) else {}
+    spi, last, offset = (fields.get(key) for key in ("spi", "last", "offset"))
+    home_agent = fields.get("home_agent")
+    if (
+        type(spi) is int
+        and 0 <= spi < 1 << 32
+        and type(last) is int
+        and 0 <= last < 1 << 64
+        and type(offset) in (int, float)
+        and math.isfinite(offset)
+        and isinstance(home_agent, str)
+    ):
+        return IdentificationState(spi, home_agent, last, float(offset))
     raise ValueError("an entry of “identifications” is not understood")
