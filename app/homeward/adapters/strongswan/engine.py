@@ -25,7 +25,16 @@ from homeward.adapters.strongswan.reports import (
     why_failed,
     why_lost,
 )
-from homeward.adapters.strongswan.watch import Attempt, Ended, EngineWatch, Found, Gone, Happened, News
+from homeward.adapters.strongswan.watch import (
+    Attempt,
+    Ended,
+    EngineWatch,
+    Found,
+    Gone,
+    Happened,
+    News,
+    in_words,
+)
 from homeward.model.errors import AdapterError, IkeError, NotPermitted, Unavailable
 from homeward.model.names import VICI_SOCKET
 from homeward.model.profile import GatewaySettings
@@ -216,7 +225,7 @@ class StrongSwanEngine:
                 await self._commands.load(wish, new_name(), inner=None, keep=[each.name for each in standing])
         except AdapterError as error:
             self._again = self._loop.call_later(SILENT_ENGINE_PAUSE, self._news.put_nowait, found)
-            self._report(EngineLost(str(error)))
+            self._report(EngineLost(in_words(error)))
             self._seen.set()
             return
         self._report(EngineFound(found.version))
@@ -340,7 +349,7 @@ class StrongSwanEngine:
         try:
             await self._commands.load(wish, name, inner=self._inner, keep=self._names())
         except (Unavailable, NotPermitted) as error:
-            self._report(VpnFailed("engine-missing", str(error)))
+            self._report(VpnFailed("engine-missing", in_words(error)))
             return
         self._attempt = Attempt(self._path, name, self._tell)
         self._attempt.start()

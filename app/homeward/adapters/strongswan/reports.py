@@ -66,8 +66,6 @@ def why_lost(association: SecurityAssociation, *, child_only: bool = False) -> s
         return "the gateway closed the VPN"
     if "IKE_DELETE" in association.tasks:
         return "another program on this machine closed the VPN"
-    if "IKE_MOBIKE" in association.tasks:
-        return f"the gateway {association.remote} could not be reached any more"
     return f"the gateway {association.remote} no longer answers"
 
 

@@ -56,6 +56,11 @@ Tell = Callable[[News], None]
 """Hands news over to the event loop; called from these threads."""
 
 
+def in_words(error: AdapterError) -> str:
+    """What is wrong with charon, without what was tried: the reader has not tried anything."""
+    return error.cause if isinstance(error.cause, str) else str(error)
+
+
 class EngineWatch:
     """Finds charon, listens to it, and after a loss finds it again, for ever."""
 
@@ -83,7 +88,7 @@ class EngineWatch:
             try:
                 self._listen()
             except AdapterError as error:
-                cause = str(error)
+                cause = in_words(error)
                 if self._connection is not None:  # It was there a moment ago.
                     told, pause = "", FIRST_PAUSE
                     self._connection.close()
