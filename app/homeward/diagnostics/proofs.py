@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the captures of a tour must show, claim by claim, each with the packets that prove it or the lack of them."""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from scapy.contrib.ikev2 import IKEv2
+from scapy.layers.mobileip import MobileIP, MobileIPRRQ
+
+from homeward.diagnostics.captures import PROTOCOL_IPIP, PROTOCOL_UDP, Packet, read
+from homeward.diagnostics.evidence import Evidence, Stage
+from homeward.diagnostics.leaks import is_acceptance
+
+_REGISTRATION: Final = 434
+_IKE_SA_INIT: Final = 34
+_INFORMATIONAL: Final = 37
+_RESPONSE: Final = 0x20
+_SETTLE: Final = 0.1
+"""Seconds after the home agent's answer for what is still in the gateway's queues."""
+_MOBIKE_WORDS: Final = re.compile(
+    r"requesting address change using MOBIKE|sending address list update using MOBIKE"
+)
+_TIME_OF_DAY: Final = re.compile(r"(\d\d):(\d\d):(\d\d\.\d+) ")
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One claim about one stage, whether the captures bear it out, and by what."""
+
+    stage: str
+    claim: str
+    holds: bool
+    seen: str
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.claim}: {'yes' if self.holds else 'NO'}, {self.seen}"
+
+
+def prove(evidence: Evidence) -> Iterator[Proof]:
+    """Check every claim of every stage. FileNotFoundError names the capture that is missing."""
+    link = list(read(evidence.cable))
+    tunnel = list(read(evidence.capture("laptop", "ipsec0")))
+    gateway_outside = list(read(evidence.capture("gateway", "dmz")))
+    gateway_inside = list(read(evidence.capture("gateway", "inside")))
+    agent = list(read(evidence.capture("agent", "inside")))
+    for stage in evidence.stages:
+        yield probe_in_clear(evidence, stage, link=link, tunnel=tunnel)
+        if stage.inside:
+            yield nothing_through_the_gateway(
+                evidence, stage, link=link, legs=(gateway_outside, gateway_inside)
+            )
+        else:
+            yield only_tunnelled_in_esp(evidence, stage, tunnel)
+            yield tunnelled_behind_the_gateway(evidence, stage, gateway_inside)
+        if stage.mobike:
+            yield moved_by_mobike(evidence, stage, link)
+            yield no_registration(stage, agent)
+
+
+def probe_in_clear(evidence: Evidence, stage: Stage, *, link: list[Packet], tunnel: list[Packet]) -> Proof:
+    """R-32: requests for the access address leave on the access link, un-encapsulated, and never enter a tunnel."""
+    clear = astray = 0
+    for packet in link:
+        clear += packet.sender == evidence.hardware_address and _requests_for(evidence, stage, packet)
+    for packet in tunnel:
+        astray += _requests_for(evidence, stage, packet)
+    return Proof(
+        stage.name,
+        "the probe leaves in clear on the access link",
+        clear > 0 and astray == 0,
+        f"{clear} requests on the link, {astray} in the tunnel",
+    )
+
+
+def _requests_for(evidence: Evidence, stage: Stage, packet: Packet) -> bool:
+    if (
+        not stage.holds(packet.at)
+        or packet.protocol != PROTOCOL_UDP
+        or packet.destination_port != _REGISTRATION
+        or packet.destination != evidence.home_agent
+    ):
+        return False
+    message = packet.dissected().getlayer(MobileIP)
+    request = None if message is None else message.getlayer(MobileIPRRQ)
+    return request is not None and packet.source == request.coaddr == stage.access_address
+
+
+def nothing_through_the_gateway(
+    evidence: Evidence, stage: Stage, *, link: list[Packet], legs: tuple[list[Packet], list[Packet]]
+) -> Proof:
+    """Mode c: once the home agent has answered, no data crosses the gateway; IKE may, to keep the VPN warm."""
+    claim = "no data crosses the gateway"
+    answered = next((p.at for p in link if stage.holds(p.at) and is_acceptance(evidence, stage, p)), None)
+    if answered is None:
+        return Proof(stage.name, claim, False, "the home agent never answered on the access link")
+    outside, inside = legs
+    since = answered + _SETTLE
+    esp = sum(_is_esp(packet) for packet in outside if since <= packet.at < stage.end)
+    data = sum(evidence.home_address in _ends(packet) for packet in inside if since <= packet.at < stage.end)
+    direct = sum(
+        packet.destination == evidence.home_agent and packet.protocol == PROTOCOL_IPIP
+        for packet in link
+        if since <= packet.at < stage.end
+    )
+    return Proof(
+        stage.name,
+        claim,
+        esp == data == 0 and direct > 0,
+        f"{esp} ESP and {data} data packets at the gateway, {direct} straight to the home agent",
+    )
+
+
+def _is_esp(packet: Packet) -> bool:
+    if packet.protocol != PROTOCOL_UDP or 4500 not in (packet.source_port, packet.destination_port):
+        return packet.protocol == 50
+    # Four zero octets mark IKE, a single octet keeps a NAT's mapping (RFC 3948 section 2).
+    return len(packet.udp_payload) > 4 and packet.udp_payload[:4] != bytes(4)
+
+
+def _ends(packet: Packet) -> tuple[str, ...]:
+    inner = packet.inner()
+    ends = (packet.source, packet.destination)
+    return ends if inner is None else (*ends, inner.source, inner.destination)
+
+
+def only_tunnelled_in_esp(evidence: Evidence, stage: Stage, tunnel: list[Packet]) -> Proof:
+    """R-12, R-20: what enters ESP is IP-in-IP between inner address and home agent, or a registration in that name."""
+    counted: Counter[str] = Counter()
+    for packet in tunnel:
+        if stage.holds(packet.at):
+            counted[_role_in_tunnel(evidence, packet)] += 1
+    other = {role: count for role, count in counted.items() if role not in ("up", "down", "registration")}
+    seen = f"{counted['up']} up and {counted['down']} down in IP-in-IP, {counted['registration']} for the registration"
+    if other:
+        seen += ", and " + ", ".join(f"{count} × {role}" for role, count in other.items())
+    return Proof(
+        stage.name,
+        "inside ESP travels IP-in-IP from the inner address to the home agent, nothing else",
+        not other and counted["up"] > 0 and counted["down"] > 0,
+        seen,
+    )
+
+
+def _role_in_tunnel(evidence: Evidence, packet: Packet) -> str:
+    inner = packet.inner()
+    if packet.fragment and evidence.home_agent in (packet.source, packet.destination):
+        return "up" if packet.destination == evidence.home_agent else "down"
+    if packet.destination == evidence.home_agent and evidence.is_inner(packet.source or "0.0.0.0"):
+        if inner is not None and inner.source == evidence.home_address:
+            return "up"
+        if packet.protocol == PROTOCOL_UDP and packet.destination_port == _REGISTRATION:
+            return "registration"
+    if packet.source == evidence.home_agent and evidence.is_inner(packet.destination or "0.0.0.0"):
+        if inner is not None and inner.destination == evidence.home_address:
+            return "down"
+        if packet.protocol == PROTOCOL_UDP and packet.source_port == _REGISTRATION:
+            return "registration"
+    return packet.in_words()
+
+
+def tunnelled_behind_the_gateway(evidence: Evidence, stage: Stage, gateway_inside: list[Packet]) -> Proof:
+    """R-2: behind the gateway the same packets go on to the home agent, in clear only here, inside."""
+    up = 0
+    for packet in gateway_inside:
+        inner = packet.inner() if stage.holds(packet.at) else None
+        up += (
+            inner is not None
+            and inner.source == evidence.home_address
+            and packet.destination == evidence.home_agent
+            and evidence.is_inner(packet.source)
+        )
+    return Proof(
+        stage.name,
+        "behind the gateway they go on to the home agent as they are",
+        up > 0,
+        f"{up} packets from the inner address at the gateway's inside leg",
+    )
+
+
+def moved_by_mobike(evidence: Evidence, stage: Stage, link: list[Packet]) -> Proof:
+    """R-11: the VPN moved by INFORMATIONAL exchanges of the IKE_SA that was there; no new one was made."""
+    exchanges: Counter[tuple[int, bool]] = Counter()
+    for packet in link:
+        if stage.holds(packet.at) and packet.protocol == PROTOCOL_UDP and not packet.fragment:
+            header = _ike(evidence, stage, packet)
+            if header is not None:
+                exchanges[header.exch_type, bool(int(header.flags) & _RESPONSE)] += 1
+    asked, answered = exchanges[_INFORMATIONAL, False], exchanges[_INFORMATIONAL, True]
+    fresh = exchanges[_IKE_SA_INIT, False]
+    said = _charon_says(evidence, stage)
+    return Proof(
+        stage.name,
+        "the VPN moves by MOBIKE",
+        asked > 0 and answered > 0 and fresh == 0 and said > 0,
+        f"{asked} INFORMATIONAL requests and {answered} answers at the new address, {fresh} IKE_SA_INIT; "
+        f"charon's log names MOBIKE {said} times",
+    )
+
+
+def _ike(evidence: Evidence, stage: Stage, packet: Packet) -> IKEv2 | None:
+    if {packet.source, packet.destination} != {stage.access_address, evidence.gateway}:
+        return None
+    octets = packet.udp_payload
+    if 4500 in (packet.source_port, packet.destination_port):
+        if octets[:4] != bytes(4):
+            return None
+        octets = octets[4:]
+    return IKEv2(octets) if len(octets) >= 28 else None
+
+
+def _charon_says(evidence: Evidence, stage: Stage) -> int:
+    """How often charon's log names a MOBIKE update in the stage; its lines begin with the time of day, HH:MM:SS.mmm."""
+    began = time.localtime(stage.begin)
+    begin = began.tm_hour * 3600 + began.tm_min * 60 + began.tm_sec + stage.begin % 1
+    count = 0
+    for line in evidence.charon_log.read_text(encoding="utf-8", errors="replace").splitlines():
+        stamp = _TIME_OF_DAY.match(line)
+        if stamp is not None and _MOBIKE_WORDS.search(line):
+            said = int(stamp[1]) * 3600 + int(stamp[2]) * 60 + float(stamp[3])
+            count += (said - begin) % 86400 < stage.end - stage.begin
+    return count
+
+
+def no_registration(stage: Stage, agent: list[Packet]) -> Proof:
+    """R-11: from one untrusted network to the next the binding stays, and the home agent hears nothing."""
+    heard = sum(
+        packet.destination_port == _REGISTRATION and packet.protocol == PROTOCOL_UDP
+        for packet in agent
+        if stage.holds(packet.at)
+    )
+    return Proof(stage.name, "no registration reaches the home agent", heard == 0, f"{heard} heard there")
