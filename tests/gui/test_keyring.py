@@ -5,8 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,8 @@ import secretstorage
 from dbus_fast.aio import MessageBus
 
 from homeward.gui.secret_agent import KEYRING_SERVICE, NoSecret, SecretServiceKeyring, Trouble
-from tests.gui.session import SOURCE, ended, need, until
+from tests.gui.keyrings import gnome_keyring, lock
+from tests.gui.session import SOURCE, until
 
 # The keyring library leaves its connection open where the keyring is locked; that is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -23,48 +23,22 @@ LINE = "hex:000102030405060708090a0b0c0d0e0f"
 
 
 @pytest.fixture(autouse=True)
-def nobody_elses_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def nobody_elses_session(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No test may reach the keyring of whoever runs it."""
+    if "session" in request.fixturenames:
+        monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", request.getfixturevalue("session"))
+    else:
+        monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    for name in ("DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY", "PYTHON_KEYRING_BACKEND"):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "PYTHON_KEYRING_BACKEND"):
         monkeypatch.delenv(name, raising=False)
 
 
-@contextmanager
-def gnome_keyring(address: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A keyring unlocked with a throw-away password."""
-    need("gnome-keyring-daemon")
-    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", address)
-    (folder / "data").mkdir()
-    process = subprocess.Popen(
-        ["gnome-keyring-daemon", "--foreground", "--unlock", "--components=secrets"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "XDG_DATA_HOME": str(folder / "data")},
-    )
-    assert process.stdin is not None
-    process.stdin.write(b"throw-away")
-    process.stdin.close()
-    try:
-        with closing(secretstorage.dbus_init()) as connection:
-            deadline = time.monotonic() + 10
-            while not secretstorage.check_service_availability(connection):
-                assert time.monotonic() < deadline, "gnome-keyring did not come up"
-                time.sleep(0.02)
-        yield
-    finally:
-        ended(process)
-
-
-def lock() -> None:
-    with closing(secretstorage.dbus_init()) as connection:
-        secretstorage.get_default_collection(connection).lock()
-
-
-async def test_a_secret_is_kept_and_read_again(session, tmp_path, monkeypatch):
-    with gnome_keyring(session, tmp_path, monkeypatch):
+async def test_a_secret_is_kept_and_read_again(session, tmp_path):
+    with gnome_keyring(session, tmp_path):
         keyring = SecretServiceKeyring()
         await keyring.store("office-key", LINE)
         assert await keyring.read("office-key") == LINE
@@ -72,35 +46,34 @@ async def test_a_secret_is_kept_and_read_again(session, tmp_path, monkeypatch):
         assert await keyring.read("office-key") == "text:another"
 
 
-async def test_what_is_kept_lies_on_the_disk_encrypted(session, tmp_path, monkeypatch):
-    with gnome_keyring(session, tmp_path, monkeypatch):
+async def test_what_is_kept_lies_on_the_disk_encrypted(session, tmp_path):
+    with gnome_keyring(session, tmp_path):
         await SecretServiceKeyring().store("office-key", LINE)
         files = [file.read_bytes() for file in (tmp_path / "data").rglob("*.keyring")]
     assert files
     assert not any(LINE[4:].encode() in content for content in files)
 
 
-async def test_a_secret_that_is_not_there(session, tmp_path, monkeypatch):
+async def test_a_secret_that_is_not_there(session, tmp_path):
     with (
-        gnome_keyring(session, tmp_path, monkeypatch),
+        gnome_keyring(session, tmp_path),
         pytest.raises(NoSecret, match="no entry “office-key”") as caught,
     ):
         await SecretServiceKeyring().read("office-key")
     assert caught.value.trouble is Trouble.NOT_FOUND
 
 
-async def test_a_locked_keyring_without_anybody_to_unlock_it(session, tmp_path, monkeypatch):
-    with gnome_keyring(session, tmp_path, monkeypatch):
+async def test_a_locked_keyring_without_anybody_to_unlock_it(session, tmp_path):
+    with gnome_keyring(session, tmp_path):
         await SecretServiceKeyring().store("office-key", LINE)
-        lock()
+        lock(session)
         for attempt in (SecretServiceKeyring().read("office-key"), SecretServiceKeyring().store("x", LINE)):
             with pytest.raises(NoSecret, match="locked") as caught:
                 await attempt
             assert caught.value.trouble is Trouble.LOCKED
 
 
-async def test_no_password_store_on_the_bus(session, monkeypatch):
-    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", session)
+async def test_no_password_store_on_the_bus(session):
     with pytest.raises(NoSecret, match="no password store") as caught:
         await SecretServiceKeyring().read("office-key")
     assert caught.value.trouble is Trouble.ABSENT
@@ -112,9 +85,8 @@ async def test_no_session_bus_at_all():
     assert caught.value.trouble is Trouble.ABSENT
 
 
-async def test_a_password_store_that_never_answers_is_given_up(session, monkeypatch):
+async def test_a_password_store_that_never_answers_is_given_up(session):
     """What a locked keyring looks like while its own dialog waits for somebody."""
-    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", session)
     mute = await MessageBus(bus_address=session).connect()
     await mute.request_name("org.freedesktop.secrets")
     mute.add_message_handler(lambda message: True)
@@ -143,7 +115,6 @@ async def test_a_configured_plain_text_backend_is_not_used(session, tmp_path, mo
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "plain_backend.Plain")
-    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", session)
     for attempt in (
         SecretServiceKeyring().read("office-key"),
         SecretServiceKeyring().store("office-key", LINE),
@@ -154,16 +125,16 @@ async def test_a_configured_plain_text_backend_is_not_used(session, tmp_path, mo
     assert not written.exists()
 
 
-async def test_several_lines_are_never_stored(session, tmp_path, monkeypatch):
-    with gnome_keyring(session, tmp_path, monkeypatch):
+async def test_several_lines_are_never_stored(session, tmp_path):
+    with gnome_keyring(session, tmp_path):
         with pytest.raises(NoSecret, match="one line"):
             await SecretServiceKeyring().store("office-key", "text:one\ntwo")
         with pytest.raises(NoSecret, match="no entry"):
             await SecretServiceKeyring().read("office-key")
 
 
-async def test_an_entry_that_is_no_text(session, tmp_path, monkeypatch):
-    with gnome_keyring(session, tmp_path, monkeypatch):
+async def test_an_entry_that_is_no_text(session, tmp_path):
+    with gnome_keyring(session, tmp_path):
         with closing(secretstorage.dbus_init()) as connection:
             secretstorage.get_default_collection(connection).create_item(
                 "odd", {"service": KEYRING_SERVICE, "username": "office-key"}, b"\xff\xfe"
@@ -185,8 +156,8 @@ def keep(address: str, line: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-async def test_a_secret_can_be_kept_from_a_pipe(session, tmp_path, monkeypatch):
-    with gnome_keyring(session, tmp_path, monkeypatch):
+async def test_a_secret_can_be_kept_from_a_pipe(session, tmp_path):
+    with gnome_keyring(session, tmp_path):
         done = keep(session, LINE + "\n")
         assert (done.returncode, done.stderr) == (0, "")
         assert LINE[4:] not in done.stdout

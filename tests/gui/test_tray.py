@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +17,14 @@ from dbus_fast.aio import MessageBus
 from homeward.bus.connection import ask_driver, leave_bus
 from homeward.gui.secret_agent import user_name
 from homeward.model.status import SecretNeeded
+from tests.gui.keyrings import gnome_keyring, lock
 from tests.gui.panel import Panel
 from tests.gui.scripted import ScriptedDaemon, blocked, outside, trusted, waiting
 from tests.gui.session import SOURCE, TrayProcess, need, until
 
 pytestmark = pytest.mark.gui
+
+NEEDED = SecretNeeded("office-key", "the home agent's key", owner=user_name(), fingerprint="scrypt:00:11")
 
 
 @dataclass
@@ -55,7 +58,14 @@ def panel_shows(panel: Panel, words: str):  # type: ignore[no-untyped-def]
 
 def menu_shows(panel: Panel, words: str):  # type: ignore[no-untyped-def]
     async def look() -> bool:
-        return any(words in label for label in await panel.labels())
+        return words in " ".join(label.strip() for label in await panel.labels())
+
+    return look
+
+
+def menu_lacks(panel: Panel, words: str):  # type: ignore[no-untyped-def]
+    async def look() -> bool:
+        return not any(words in label for label in await panel.labels())
 
     return look
 
@@ -257,6 +267,55 @@ async def test_a_missing_secret_without_a_keyring_shows_in_the_menu(desk):
     labels = await desk.panel.labels()
     assert "Give the secret…" in labels
     assert any("office-key" in label for label in labels)
+
+
+async def test_the_keyrings_secret_reaches_the_daemon(desk, session, tmp_path):
+    with gnome_keyring(session, tmp_path):
+        keep(session, "office-key", "hex:" + "ab" * 16)
+        desk.daemon.wanted["office-key"] = b"\xab" * 16
+        desk.daemon.show(waiting(NEEDED))
+        await until(lambda: desk.daemon.offered == {"office-key": b"\xab" * 16}, "the secret")
+        await until(menu_lacks(desk.panel, "Needed:"), "the need to go")
+
+
+async def test_a_wrong_secret_in_the_keyring_is_told(desk, session, tmp_path):
+    with gnome_keyring(session, tmp_path):
+        keep(session, "office-key", "text:an old one")
+        desk.daemon.wanted["office-key"] = b"\xab" * 16
+        desk.daemon.show(waiting(NEEDED))
+        await until(panel_shows(desk.panel, "was not accepted"), "the reason")
+        assert desk.daemon.calls == [("offer_secret", "office-key")], "offered more than once"
+
+
+async def test_a_locked_keyring_is_told(desk, session, tmp_path):
+    with gnome_keyring(session, tmp_path):
+        keep(session, "office-key", "hex:" + "ab" * 16)
+        lock(session)
+        desk.daemon.show(waiting(NEEDED))
+        await until(panel_shows(desk.panel, "The keyring is locked"), "the reason")
+        assert desk.daemon.calls == []
+
+
+async def test_another_users_secret_is_not_offered(desk, session, tmp_path):
+    with gnome_keyring(session, tmp_path):
+        keep(session, "office-key", "hex:" + "ab" * 16)
+        desk.daemon.show(waiting(replace(NEEDED, owner="somebody-else")))
+        await until(menu_shows(desk.panel, "owner somebody-else"), "the status")
+        await asyncio.sleep(0.5)
+        assert desk.daemon.calls == []
+        assert "Give the secret…" not in await desk.panel.labels()
+
+
+def keep(session: str, reference: str, line: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "homeward.gui.main", "--keep-secret", reference],
+        input=line,
+        text=True,
+        env={**os.environ, "DBUS_SESSION_BUS_ADDRESS": session, "PYTHONPATH": str(SOURCE)},
+        check=True,
+        capture_output=True,
+        timeout=30,
+    )
 
 
 async def test_without_a_session_bus_it_runs_and_says_so_in_its_window(tmp_path, screen, bus):

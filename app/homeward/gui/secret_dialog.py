@@ -71,7 +71,6 @@ class SecretDialog(QDialog):
         purpose = f" ({needed.purpose})" if needed.purpose else ""
         form = QFormLayout()
         form.addRow("Secret:", _text(f"{needed.reference}{purpose}"))
-        form.addRow("Fingerprint:", _text(needed.fingerprint))
         form.addRow("Value:", self._line)
         form.addRow("", self._keep)
         layout = QVBoxLayout(self)
