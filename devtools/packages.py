@@ -22,11 +22,11 @@ class Group:
 PYTHON = Group("Python's virtual environments", ("python3-venv",))
 
 # Not `charon-systemd`, `dnsmasq`: they are services. `strongswan-starter` is one too, but strongswan-charon depends
-# on it: install_packages keeps it from starting.
+# on it: install_packages keeps it from starting. The vici plugin is in `strongswan-swanctl`, which is no service.
 _LAB = (
-    "strongswan-charon", "strongswan-libcharon", "libcharon-extra-plugins", "libstrongswan-extra-plugins",
-    "libstrongswan-standard-plugins", "dnsmasq-base", "nftables", "iproute2", "iputils-ping", "procps", "tcpdump",
-    "tshark", "dbus",
+    "strongswan-charon", "strongswan-libcharon", "strongswan-swanctl", "libcharon-extra-plugins",
+    "libstrongswan-extra-plugins", "libstrongswan-standard-plugins", "dnsmasq-base", "nftables", "iproute2", "iputils-ping",
+    "procps", "tcpdump", "tshark", "dbus",
 )  # fmt: skip
 
 SCREEN = Group(
