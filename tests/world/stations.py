@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TypeVar
 
+from scapy.layers.inet import IP
+from scapy.packet import Raw
+
 from homeward.adapters.tunnel_device import open_tun, open_tunnel_socket, receive_packet
 from homeward.wire.ip_in_ip import encapsulate
 from tests.world.namespaces import Namespace, cable
@@ -169,3 +172,8 @@ class TunnelEnd:
     def send(self, inner: bytes, *, to: IPv4Address = CARE_OF, source: IPv4Address = AGENT) -> None:
         """Tunnel a packet to the laptop."""
         self._raw.sendto(encapsulate(inner, source, to), (str(to), 0))
+
+    def send_octets(self, octets: bytes) -> None:
+        """Send something that may be no packet at all, in an outer packet that is in order."""
+        outer = IP(src=str(AGENT), dst=str(CARE_OF), proto=4) / Raw(octets)
+        self._raw.sendto(bytes(outer), (str(CARE_OF), 0))

@@ -53,6 +53,11 @@ _TUNSETPERSIST = 0x400454CB
 _IFF_TUN = 0x0001
 _IFF_NO_PI = 0x1000
 _SIOCSIFMTU = 0x8922
+_IP_MTU_DISCOVER = 10
+_IP_PMTUDISC_DONT = 0
+_IP_PMTUDISC_DO = 2
+_DONT_FRAGMENT = 0x40  # in the seventh octet of an IPv4 header
+_TCP = 6
 
 # The path cannot take the packet at this moment, but may again, or another path soon will: the packet waits.
 _WAIT: Final = frozenset(
@@ -97,15 +102,21 @@ def open_tunnel_socket(
     far_end: IPv4Address | None = None,
     device: int | None = None,
     mark: int = 0,
+    whole: bool = True,
 ) -> socket.socket:
-    """A raw socket for whole IP-in-IP packets (IP_HDRINCL), non-blocking, telling the ingress link of each packet.
+    """A raw socket for IP-in-IP, non-blocking, telling the ingress link of each packet. Raises OSError.
 
     With `far_end` the kernel passes only packets from there, and keeps the path MTU towards it; with `device` (an
-    interface index) only packets in and out of that device. Raises OSError.
+    interface index) only packets in and out of that device. With `whole` what is sent has its outer header already
+    (`ip_in_ip.encapsulate`); without, the kernel builds it, and refuses to send once `source` is no address of ours.
+
+    On a link that merges received packets (GRO), TCP inside IP-in-IP arrives here with unfinished checksums: switch
+    it off there.
     """
     raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, ip_in_ip.PROTOCOL)
     try:
-        raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+        raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, int(whole))
+        raw.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ip_in_ip.TUNNEL_TTL)
         raw.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         if mark:
@@ -146,20 +157,34 @@ class TunnelCounters:
 
 
 class _Outlet:
-    """One path's raw socket."""
+    """One path's raw socket, on which the kernel builds the outer headers (R-284)."""
 
     def __init__(self, traffic: Tunnelled, device: int) -> None:
         self.path: Path = traffic.path
         self.home_agent = traffic.home_agent
         self.device = device
+        self._service = 0
+        self._may_fragment: bool | None = None
+        source, agent = traffic.path.source, traffic.home_agent
         try:
-            self.raw = open_tunnel_socket(
-                traffic.path.source, far_end=traffic.home_agent, device=device, mark=MARK_TUNNEL
-            )
+            # The kernel builds the header: so not one packet leaves with an address that the link has lost meanwhile.
+            self.raw = open_tunnel_socket(source, far_end=agent, device=device, mark=MARK_TUNNEL, whole=False)
         except OSError as error:
-            raise LinkError(f"opening the tunnel from {traffic.path.source}", error.errno or 0) from error
+            raise LinkError(f"opening the tunnel from {source}", error.errno or 0) from error
         if isinstance(traffic.path, ClearPath):
             self._keep_out_of_ipsec()
+
+    def send(self, inner: bytes) -> None:
+        """Tunnel one packet, its type of service and Don't Fragment copied outside. Raises OSError."""
+        if inner[1] != self._service:
+            self.raw.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, inner[1])
+            self._service = inner[1]
+        may_fragment = not inner[6] & _DONT_FRAGMENT
+        if may_fragment is not self._may_fragment:
+            discover = _IP_PMTUDISC_DONT if may_fragment else _IP_PMTUDISC_DO
+            self.raw.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, discover)
+            self._may_fragment = may_fragment
+        self.raw.send(inner)
 
     def _keep_out_of_ipsec(self) -> None:
         """The clear path was proved in clear: another VPN's policy must not lead its packets elsewhere."""
@@ -171,10 +196,12 @@ class _Outlet:
                 raise Unavailable("keeping the tunnel out of IPsec", error.errno or 0) from error
 
     def path_mtu(self) -> int:
-        """What the kernel knows of the path's MTU, in octets."""
+        """What the kernel knows now of the path's MTU, in octets."""
         try:
+            # The socket remembers the route of its connect(): only a new one knows what the path has told since.
+            self.raw.connect((str(self.home_agent), 0))
             return self.raw.getsockopt(socket.IPPROTO_IP, IP_MTU)
-        except OSError:  # ENOTCONN: the route is gone, and with it what was known
+        except OSError:  # the route is gone, and with it what was known
             return _LONGEST
 
 
@@ -307,34 +334,35 @@ class TunnelDevice:
         outlet, queue = self._outlet, self._queue
         if outlet is None or self._retry is not None:
             return
-        source, home_agent = outlet.path.source, outlet.home_agent
         for _ in range(_BATCH):
             if not queue:
                 return
             packet = queue[0]
             if len(packet) > self._mtu:  # it waited, and meanwhile the path has become another one
-                self._refuse_too_long(packet, home_agent)
+                self._refuse_too_long(packet, outlet.home_agent)
                 queue.popleft()
                 continue
             try:
-                outlet.raw.send(ip_in_ip.encapsulate(packet, source, home_agent))
+                outlet.send(packet)
                 self.counted.sent += 1
-            except WireError:
-                self.counted.refused_out += 1
             except OSError as error:
                 if error.errno in _WAIT:
                     self._try_again_later(_RETRY)
                     return
                 if error.errno == errno.EMSGSIZE:
                     self._shrink_to(outlet.path_mtu() - ip_in_ip.OVERHEAD)
-                self._refuse_too_long(packet, home_agent)
+                self._refuse_too_long(packet, outlet.home_agent)
             queue.popleft()
         self._try_again_later(0.0)
 
     def _refuse_too_long(self, packet: bytes, home_agent: IPv4Address) -> None:
-        """Tell the sender at once, as a router would (R-287): TCP then sends anew without waiting for its timer."""
+        """Drop a packet that the path cannot carry, and have TCP send it anew at once, not when its timer ends.
+
+        Only TCP is told as a router would tell it (R-287). To a datagram socket that would be an error, and it
+        learns the same from the device's MTU when it sends next.
+        """
         self.counted.refused_out += 1
-        if packet[6] & 0x40 and self._fd is not None:
+        if packet[9] == _TCP and packet[6] & _DONT_FRAGMENT and self._fd is not None:
             try:
                 os.write(self._fd, fragmentation_needed(packet, self._mtu, home_agent))
             except OSError:
