@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
@@ -46,19 +47,22 @@ def _namespaces_of(pids: list[int]) -> set[str]:
     return found
 
 
-def _namespaces_in_use() -> set[str]:
+def _namespaces_in_use(before: float) -> set[str]:
+    """Of all processes that began before that moment (CLOCK_BOOTTIME): the kernel gives freed numbers to others."""
     found = set()
-    for entry in Path("/proc").glob("[0-9]*/ns/*"):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            found.add(os.readlink(entry))
+            start = int((process / "stat").read_text().rpartition(")")[2].split()[19])
+            if start / os.sysconf("SC_CLK_TCK") < before:
+                found.update(os.readlink(entry) for entry in (process / "ns").iterdir())
         except OSError:
             continue
     return found
 
 
-def _gone(state: LabState, namespaces: set[str]) -> None:
+def _gone(state: LabState, namespaces: Set[str] = frozenset(), before: float = 0.0) -> None:
     assert state.processes() == []
-    assert namespaces & _namespaces_in_use() == set()
+    assert namespaces & _namespaces_in_use(before) == set()
     assert not state.root.exists()
     assert str(state.root) not in Path("/proc/self/mountinfo").read_text()
 
@@ -91,8 +95,9 @@ def test_a_lab_touches_nothing_on_the_machine_and_leaves_nothing(fresh_state: La
     assert not namespaces & _namespaces_of([os.getpid()])
     assert not builder.up(), "the second `up` built again"
     assert pids == [Host(fresh_state, name).pid for name in ALL_HOSTS]
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
     builder.down()
-    _gone(fresh_state, namespaces)
+    _gone(fresh_state, namespaces, before)
     assert _machine() == before
     assert builder.down() == 0
 
@@ -109,8 +114,9 @@ def test_a_killed_host_takes_its_own_with_it_and_down_the_rest(fresh_state: LabS
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert not builder.stands()
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
     builder.down()
-    _gone(fresh_state, namespaces)
+    _gone(fresh_state, namespaces, before)
 
 
 def test_up_repairs_a_lab_of_which_pieces_are_missing(fresh_state: LabState) -> None:
@@ -129,7 +135,7 @@ def test_a_killed_up_is_cleaned_up(fresh_state: LabState, after: float) -> None:
         up.kill()
     down = _run(fresh_state, "down")
     assert down.returncode == 0, down.stderr
-    _gone(fresh_state, set())
+    _gone(fresh_state)
     assert sorted(each.name for each in fresh_state.root.parent.iterdir()) == []
 
 
@@ -142,7 +148,7 @@ def test_two_labs_stand_side_by_side(fresh_state: LabState) -> None:
         assert Builder(other).stands()
     finally:
         Builder(other).down()
-    _gone(other, set())
+    _gone(other)
 
 
 def test_sockets_are_reached_however_long_the_path_is(fresh_state: LabState) -> None:
