@@ -116,7 +116,8 @@ def _identification(row: Any) -> IdentificationState:
         and 0 <= spi < 1 << 32
         and type(last) is int
         and 0 <= last < 1 << 64
-        and type(offset) in (int, float)
+        and isinstance(offset, int | float)
+        and not isinstance(offset, bool)
         and math.isfinite(offset)
         and isinstance(home_agent, str)
     ):
