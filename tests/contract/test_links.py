@@ -158,6 +158,16 @@ async def test_the_whole_picture_comes_at_once(world: World, pictures: Pictures)
     assert not pictures.seen[0][0].access
 
 
+async def test_whoever_starts_again_gets_the_whole_picture_though_nothing_has_changed(
+    world: World, pictures: Pictures
+) -> None:
+    """Disconnect and Connect in one life of the daemon, faster than anything happens."""
+    await world.links.stop()
+    await world.links.start(pictures)
+    assert len(pictures.seen) == 2
+    assert pictures.seen[0] == pictures.seen[1]
+
+
 async def test_a_lent_address_and_its_route_are_seen(world: World, pictures: Pictures) -> None:
     world.lend()
     found = await eventually(lambda: pictures.eth0 if pictures.eth0 and pictures.eth0.gateway else None)

@@ -166,6 +166,7 @@ class NetlinkLinks:
         Changes of nothing but links that can never be access links may be told FOREIGN_QUIET later. Raises LinkError.
         """
         self._observer = observer
+        self._last = None
         try:
             self._wake_up = _open_wake_up()
             self._ip = AsyncIPRoute(strict_check=True)
