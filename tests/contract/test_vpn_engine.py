@@ -308,6 +308,29 @@ async def test_a_daemon_that_returns_finds_the_vpn_standing(
         await later.stop()
 
 
+async def test_an_engine_that_was_stopped_can_be_started_again(
+    world: VpnWorld, engine: VpnEngine, reports: Reports
+) -> None:
+    """Disconnect and Connect in one life of the daemon: the same object works for the next profile."""
+    for _ in range(2):
+        await connected(world, engine, reports)
+        await engine.disconnect()
+        await engine.stop()
+        await engine.disconnect()
+        await engine.start(reports)
+        assert [type(report) for report in reports.all] == [EngineFound]
+
+
+async def test_an_engine_that_was_stopped_finds_its_own_vpn_again(
+    world: VpnWorld, engine: VpnEngine, reports: Reports
+) -> None:
+    inner = (await connected(world, engine, reports)).inner
+    await engine.stop()
+    await engine.start(reports)
+    assert (await reports.get(VpnEstablished)).inner == inner
+    assert [type(report) for report in reports.all] == [EngineFound, VpnEstablished]
+
+
 async def test_the_tunnel_device_is_the_one_with_the_inner_address(
     world: VpnWorld, engine: VpnEngine, reports: Reports
 ) -> None:

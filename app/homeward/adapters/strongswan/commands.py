@@ -66,12 +66,14 @@ class Commands:
         )
 
     async def close(self) -> None:
-        """End the connection and the worker; nothing is told."""
+        """End the connection and the worker; nothing is told. A command that comes later begins both anew."""
         if self._connection is not None:
             self._connection.close()
-        await asyncio.to_thread(self._worker.shutdown, cancel_futures=True)
+        worker, self._worker = self._worker, ThreadPoolExecutor(1, "charon-commands")
+        await asyncio.to_thread(worker.shutdown, cancel_futures=True)
         if self._connection is not None:
             self._connection.close()
+            self._connection = None
 
     async def _do(self, order: Callable[[ViciConnection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, self._run, order)

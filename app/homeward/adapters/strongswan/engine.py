@@ -103,9 +103,13 @@ class StrongSwanEngine:
     # --- the port -----------------------------------------------------------------------------------------------------
 
     async def start(self, observer: Callable[[VpnReport], None]) -> None:
-        """Watch charon; returns when it was found, or was not, for the first time."""
+        """Watch charon, again after a stop; returns when it was found, or was not, for the first time."""
         self._observer = observer
         self._loop = asyncio.get_running_loop()
+        # Nothing that was heard in a life before is news in this one: what still stands is found and told again.
+        self._news = asyncio.Queue()
+        self._seen.clear()
+        self._held = None
         self._spawn(self._take_in())
         self._watch = EngineWatch(self._path, self._tell)
         self._watch.start()
