@@ -95,7 +95,7 @@ class Client:
             found = find_profile(self._profiles(), profile)
             if self._profile == found:
                 return
-            await self._disconnect()
+            await self._disconnect(in_favour_of=found)
             await self._begin(found, blocked=False)
 
     async def disconnect(self, caller: Caller) -> None:
@@ -181,8 +181,8 @@ class Client:
             raise Failed(f"“{profile.name}” could not be connected: {error}") from error
         self._draw()
 
-    async def _disconnect(self) -> None:
-        profile, driver = self._profile, self._driver
+    async def _disconnect(self, *, in_favour_of: Profile | None = None) -> None:
+        driver = self._driver
         self._profile = self._driver = None
         try:
             if driver is not None:
@@ -193,8 +193,8 @@ class Client:
             self._world.journal.want(None)
             self._fence_stands = False
             self._faults.clear()
-            if profile is not None:
-                self._store.forget(profile)
+            # What was offered for the next profile, in whatever order, is not to be asked for again.
+            self._store.forget(but_for=in_favour_of)
             self._draw()
 
     def _driver_failed(self, error: BaseException) -> None:

@@ -110,12 +110,11 @@ class SecretStore:
             secret.wipe()
             raise
 
-    def forget(self, profile: Profile) -> None:
-        """Wipe this profile's secrets; to be called when nothing uses them any more."""
-        for expected in _expected_by(profile):
-            kept = self._kept.pop(expected.slot, None)
-            if kept is not None:
-                kept.wipe()
+    def forget(self, *, but_for: Profile | None = None) -> None:
+        """Wipe all secrets but those that this profile expects; to be called when nothing uses them any more."""
+        needed = {expected.slot for expected in _expected_by(but_for)} if but_for is not None else set()
+        for slot in [slot for slot in self._kept if slot not in needed]:
+            self._kept.pop(slot).wipe()
 
     def forget_alarms(self) -> None:
         """The user has seen them."""

@@ -133,11 +133,20 @@ async def test_forgetting_wipes() -> None:
     secrets = kept.secrets_of(office)
     assert secrets is not None
     assert secrets.pre_shared_key is None
-    kept.forget(office)
+    kept.forget()
     assert len(kept.needed(office)) == 1
     with pytest.raises(LocalProtocolError):
         secrets.key.reveal()
-    kept.forget(office)  # twice does no harm
+    kept.forget()  # twice does no harm
+
+
+async def test_what_the_next_profile_shares_with_the_last_is_not_forgotten() -> None:
+    kept, office, home = store(), profile(), profile("home", vpn=False)
+    for name, octets in (("mn-ha", KEY), ("psk", PSK)):
+        await kept.offer(name, Secret(octets), ALICE, profiles=[office, home])
+    kept.forget(but_for=home)
+    assert kept.needed(home) == ()
+    assert [need.reference for need in kept.needed(office)] == ["psk"]
 
 
 async def test_alarms_are_bounded_and_one_for_each_user() -> None:
