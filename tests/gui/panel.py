@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,10 @@ _MENU = "com.canonical.dbusmenu"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 
 
+class IconGoneError(Exception):
+    """The icon asked for does not exist any more."""
+
+
 @dataclass
 class Entry:
     """One entry of the menu."""
@@ -24,6 +29,11 @@ class Entry:
     identity: int
     label: str
     enabled: bool
+
+
+def as_drawn(label: str) -> str:
+    """A label as a panel draws it: _ marks the key of an entry, and __ is an underscore."""
+    return re.sub("_(_?)", r"\1", label)
 
 
 class Panel:
@@ -93,6 +103,8 @@ class Panel:
             )
         )
         assert reply is not None
+        if reply.error_name == "org.freedesktop.DBus.Error.ServiceUnknown":
+            raise IconGoneError(to)  # replaced by another one at this moment
         assert reply.message_type is MessageType.METHOD_RETURN, f"{member}: {reply.error_name} {reply.body}"
         return list(reply.body)
 
@@ -128,7 +140,7 @@ class Panel:
             values = {key: value.value for key, value in properties.items()}
             if values.get("visible", True) and values.get("type") != "separator":
                 entries.append(
-                    Entry(identity, values.get("label", "").replace("__", "_"), values.get("enabled", True))
+                    Entry(identity, as_drawn(values.get("label", "")), values.get("enabled", True))
                 )
         return entries
 

@@ -18,7 +18,7 @@ from homeward.bus.connection import ask_driver, leave_bus
 from homeward.gui.secret_agent import user_name
 from homeward.model.status import SecretNeeded
 from tests.gui.keyrings import gnome_keyring, lock
-from tests.gui.panel import Panel
+from tests.gui.panel import IconGoneError, Panel
 from tests.gui.scripted import ScriptedDaemon, blocked, outside, trusted, waiting
 from tests.gui.session import SOURCE, TrayProcess, need, until
 
@@ -51,7 +51,10 @@ async def desk(tmp_path: Path, screen: dict[str, str], session: str, bus: str) -
 
 def panel_shows(panel: Panel, words: str):  # type: ignore[no-untyped-def]
     async def look() -> bool:
-        return words in await panel.tooltip()
+        try:
+            return words in await panel.tooltip()
+        except IconGoneError:
+            return False
 
     return look
 

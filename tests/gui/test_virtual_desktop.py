@@ -114,10 +114,7 @@ async def test_icon_menu_and_window_are_on_the_screen(folder, dark):
                     }
                     assert picture.count(colour[state], box=corner(picture)) > 80, state
                 daemon.show(outside())
-                await asyncio.to_thread(desktop.show, "window")
-                await asyncio.sleep(1)
-                await asyncio.to_thread(desktop.show, "menu")
-                await asyncio.to_thread(desktop.picture, PICTURES / f"tray-{name}.png", settle=1.5)
+                await asyncio.to_thread(desktop.portrait, PICTURES / f"tray-{name}.png")
                 both = load(PICTURES / f"tray-{name}.png")
                 background = both.at(20, both.height - 10)
                 menu_area, window_area = (both.width - 300, 60, both.width - 60, 300), (60, 80, 500, 400)

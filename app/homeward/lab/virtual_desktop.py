@@ -10,7 +10,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from typing import IO, Final, Self
 
 import homeward
 from homeward.lab.errors import LabError
-from homeward.lab.pointer import PointerUnavailable, click
+from homeward.lab.x11 import PointerUnavailable, authority, click
 
 PROGRAMS: Final = (
     "Xvfb",
@@ -34,6 +33,8 @@ PROGRAMS: Final = (
 )
 _PATIENCE: Final = 20.0
 """Seconds that each part may take to come up on a busy machine."""
+_DRAWING: Final = 1.5
+"""Seconds for windows and menus to be drawn."""
 _FAREWELL: Final = 3.0
 _PANEL_HEIGHT: Final = 30
 _TRAY: Final = "org.homeward.Tray"
@@ -160,6 +161,13 @@ class VirtualDesktop:
         shot = self._run(["import", "-silent", "-window", "root", "png:-"])
         path.write_bytes(shot)
 
+    def portrait(self, path: Path) -> None:
+        """A picture with the window and the open menu on it."""
+        self.show("window")
+        time.sleep(_DRAWING)  # a window that opens late would close the menu
+        self.show("menu")
+        self.picture(path, settle=_DRAWING)
+
     def stop(self) -> None:
         """End what was started here, newest first, and nothing else."""
         for name, process in reversed(self._processes):
@@ -200,7 +208,7 @@ class VirtualDesktop:
 
     def _start_screen(self) -> None:
         cookie = self._folder / "run" / "cookie"
-        cookie.write_bytes(_authority(secrets.token_bytes(16)))
+        cookie.write_bytes(authority(secrets.token_bytes(16)))
         cookie.chmod(0o600)
         if os.geteuid() == 0:
             os.chown(cookie, self._user.pw_uid, self._user.pw_gid)
@@ -366,28 +374,18 @@ def _end(process: subprocess.Popen[bytes], *, patient: bool) -> None:
             pipe.close()
 
 
-def _authority(cookie: bytes) -> bytes:
-    """An Xauthority file that fits any display of this host (FamilyWild)."""
-    fields = (b"", b"", b"MIT-MAGIC-COOKIE-1", cookie)
-    return struct.pack(">H", 0xFFFF) + b"".join(struct.pack(">H", len(field)) + field for field in fields)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Take one picture of the tray of a running daemon; for trying by hand."""
     parser = argparse.ArgumentParser(prog="python -m homeward.lab.virtual_desktop", description=main.__doc__)
     parser.add_argument("--bus", required=True, metavar="ADDRESS")
     parser.add_argument("--folder", required=True, type=Path, metavar="DIR", help="a new, short-named folder")
     parser.add_argument("--picture", required=True, type=Path, metavar="FILE.png")
-    parser.add_argument("--show", choices=["menu", "window", "both"], default="both")
     parser.add_argument("--user")
     parser.add_argument("--dark", action="store_true")
     options = parser.parse_args(arguments)
     try:
         with VirtualDesktop(options.bus, options.folder, user=options.user, dark=options.dark) as desktop:
-            for what in ("window", "menu") if options.show == "both" else (options.show,):
-                desktop.show(what)
-                time.sleep(1)
-            desktop.picture(options.picture)
+            desktop.portrait(options.picture)
     except LabError as error:
         print(f"virtual desktop: {error}", file=sys.stderr)
         return 1
