@@ -25,8 +25,8 @@ PYTHON = Group("Python's virtual environments", ("python3-venv",))
 # on it: install_packages keeps it from starting. The vici plugin is in `strongswan-swanctl`, which is no service.
 _LAB = (
     "strongswan-charon", "strongswan-libcharon", "strongswan-swanctl", "libcharon-extra-plugins",
-    "libstrongswan-extra-plugins", "libstrongswan-standard-plugins", "dnsmasq-base", "nftables", "iproute2", "iputils-ping",
-    "procps", "tcpdump", "tshark", "dbus",
+    "libstrongswan-extra-plugins", "libstrongswan-standard-plugins", "dnsmasq-base", "nftables", "iproute2",
+    "iputils-ping", "procps", "tcpdump", "tshark", "dbus",
 )  # fmt: skip
 
 SCREEN = Group(
