@@ -9,6 +9,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -47,8 +48,8 @@ class PrivateBus:
 
     def start(self) -> None:
         """Start it, again after stop()."""
-        socket = self._folder / "bus"
-        socket.unlink(missing_ok=True)
+        path = self._folder / "bus"
+        path.unlink(missing_ok=True)
         self._daemon = subprocess.Popen(
             [
                 "dbus-daemon",
@@ -60,7 +61,7 @@ class PrivateBus:
             stderr=subprocess.DEVNULL,  # it complains that it may not raise its limit of open files
         )
         deadline = time.monotonic() + 10
-        while not socket.exists():
+        while not _answers(path):
             assert self._daemon.poll() is None, "dbus-daemon ended at once"
             assert time.monotonic() < deadline, "dbus-daemon does not listen"
             time.sleep(0.01)
@@ -86,6 +87,16 @@ class PrivateBus:
         """End it and take its folder away."""
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _answers(path: Path) -> bool:
+    """Whether somebody listens: the file is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 class OtherUser:
