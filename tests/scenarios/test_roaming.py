@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from homeward.model.access import AccessMode, ClearPath, VpnPath
+from homeward.model.access import AccessMode, ClearPath, Link, VpnPath
 from homeward.model.effects import ApplyPlan, CheckVpn, MoveVpn, SendRegistration, StartVpn, StopVpn
 from homeward.model.inputs import LinksObserved, ReconnectRequested, Resumed
 from homeward.model.plan import Held, Tunnelled
@@ -378,6 +378,26 @@ def test_gateway_name_is_resolved_first() -> None:
     world.plug("ext1")
     world.run(1)
     assert world.mode() is AccessMode.MC
+
+
+def test_a_network_that_lends_no_address_is_told_until_it_does() -> None:
+    world = World()
+    assert world.status().health == ()
+    waiting = Link(2, "eth0", access=True, why="Ethernet", carrier=True, carrier_changes=1)
+    world.feed(LinksObserved((waiting,)))
+    status = world.status()
+    assert status.state is ClientState.NO_NETWORK
+    (item,) = status.health
+    assert "eth0" in item.text
+    assert "DHCP" in item.advice
+    world.plug("trust1")
+    assert world.status().health == ()
+    world.run(1)
+    world.feed(LinksObserved((waiting,)))
+    assert [item.code for item in world.status().health] == ["no-address"]
+    world.unplug()
+    world.feed(LinksObserved((replace(waiting, carrier=False),)))
+    assert world.status().health == ()
 
 
 def test_every_roam_tells_its_steps_in_order() -> None:

@@ -20,6 +20,13 @@ class Attachments:
         """Names of all access links, with carrier or not, so that the fence knows them before they wake."""
         return tuple(sorted(link.name for link in self._links.values() if link.access))
 
+    @property
+    def links_without_address(self) -> tuple[str, ...]:
+        """While there is no stay: access links that have carrier, but no address that we could use, or no router."""
+        if self.current is not None:
+            return ()
+        return tuple(sorted(link.name for link in self._links.values() if link.access and link.carrier))
+
     def observe(self, links: tuple[Link, ...]) -> bool:
         """Take in the links as they are; whether the stay that carries the home address has changed.
 

@@ -115,7 +115,9 @@ class Coordinator:
     def _dispatch(self, fact: Input, at: Instant) -> list[Effect]:
         match fact:
             case LinksObserved(links):
-                return self._connectivity_changed(at) if self.attachments.observe(links) else []
+                changed = self.attachments.observe(links)
+                self.health.no_address(self.attachments.links_without_address, at.boot)
+                return self._connectivity_changed(at) if changed else []
             case Resumed():
                 return self._connectivity_changed(at) if self.attachments.renew() else []
             case ReconnectRequested():

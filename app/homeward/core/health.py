@@ -14,6 +14,8 @@ ADVICE = {
     "home-agent-silent": "The VPN is up but the home agent does not answer through it. Tries go on by themselves."
     " Ask your administrator whether the home agent runs and lists the VPN's addresses as trusted.",
     "clock-differs": "Nothing to do: the home agent's clock is followed. Check the date if it happens often.",
+    "no-address": "If this lasts, the network's DHCP server does not answer, or names no router: leave the network and"
+    " join it again, or ask whoever runs it.",
     "gateway-unreachable": "Check that this network reaches the Internet (a sign-in page?). Tries go on by themselves.",
     "gateway-unknown": "The gateway's name was not found. Check the name in the profile, or this network's DNS.",
     "gateway-refused": "The gateway refused the proposals or the configuration. Ask your administrator.",
@@ -47,6 +49,14 @@ class Health:
         known = self._items.get(code)
         item = HealthItem(code, severity, text, ADVICE.get(code, "See the journal of homewardd."), at)
         self._items[code] = item if known is None else replace(item, since=known.since)
+
+    def no_address(self, links: tuple[str, ...], at: float) -> None:
+        """These links have a network that lends us no address; none of them if `links` is empty."""
+        if links:
+            text = f"There is a network on {' and '.join(links)}, but it has given us no address yet"
+            self.note("no-address", text, at, severity=Severity.INFO)
+        else:
+            self.mended("no-address")
 
     def mended(self, *codes: str) -> None:
         """These are right again."""
