@@ -11,6 +11,7 @@ from dbus_fast import Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
 from homeward.bus.connection import leave_bus
+from tests.gui.session import until
 
 _WATCHER = "org.kde.StatusNotifierWatcher"
 _ITEM = "org.kde.StatusNotifierItem"
@@ -157,6 +158,12 @@ class Panel:
         await self.call(self.registered[-1], path, _MENU, "Event", "isvu", body)
 
     async def click(self, label: str) -> None:
+        """Click an entry as soon as it is there and on, as a person would."""
+
+        async def ready() -> bool:
+            return any(entry.label == label and entry.enabled for entry in await self.menu())
+
+        await until(ready, f"an entry {label} that is on")
         await self.event(label, "clicked")
 
     async def about_to_show(self) -> None:
