@@ -134,6 +134,11 @@ class FarEnd:
         namespace.sysctl(f"ipv6/conf/{name}/disable_ipv6", "1")
         namespace.ip(f"link set {name} up")
 
+    @property
+    def fileno(self) -> int:
+        """The device's descriptor, for the event loop."""
+        return self._fd
+
     def sent(self) -> bytes | None:
         """The next packet that the kernel sent into the tunnel, None when there is none."""
         try:
