@@ -111,6 +111,8 @@ def connect(
 
     async def order(client: DaemonClient) -> StatusSnapshot:
         name = profile if profile is not None else await _only_profile(client)
+        if name not in await _usable_profiles(client):
+            await client.connect(name)  # is refused, with the reason, before any secret is handed over
         await _offer(client, secrets)
         await client.connect(name)
         # A person is asked soon; a script that waits gives the tray all its time.
@@ -167,6 +169,10 @@ async def _follow(client: DaemonClient, until: Until, seconds: float) -> tuple[S
     except TimeoutError:
         return latest, False
     return latest, True
+
+
+async def _usable_profiles(client: DaemonClient) -> list[str]:
+    return [profile.name for profile in await client.profiles() if not profile.problem]
 
 
 async def _only_profile(client: DaemonClient) -> str:

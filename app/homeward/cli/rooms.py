@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Programs of the other rooms that `homeward` starts in its own place: the command line imports none of them."""
 
-import importlib.util
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, NoReturn
 
 from homeward.model.errors import HomewardError
@@ -70,9 +67,13 @@ def enter(name: str, arguments: Sequence[str]) -> NoReturn:
 
 def command_of(room: Room) -> list[str] | None:
     """How to start it: the program beside our own, one on the search path, or the module; None if there is none."""
-    beside = Path(sys.argv[0]).resolve().with_name(room.program)
+    # Imported here, because `homeward status` has no use for them and starts a tenth faster without.
+    import importlib.util
+    import shutil
+
+    beside = os.path.join(os.path.dirname(os.path.realpath(sys.argv[0])), room.program)
     if os.access(beside, os.X_OK):
-        return [str(beside)]
+        return [beside]
     found = shutil.which(room.program)
     if found is not None:
         return [found]
