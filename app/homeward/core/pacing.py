@@ -12,11 +12,19 @@ class TokenBucket:
     def __init__(self) -> None:
         self._tokens = float(BURST)
         self._at: float | None = None
+        self._turn = 0.0
 
     def take(self, at: float) -> float:
-        """Take a token; the moment (boot seconds, at or after `at`) from which it is good."""
+        """The moment (boot seconds, at or after `at`) from which the series that begins now may send.
+
+        It takes the place of the one before: if that still waited for its turn, its turn is inherited, so that a link
+        that flapped for a minute is heard a second later.
+        """
+        if at < self._turn:
+            return self._turn
         if self._at is not None:
             self._tokens = min(float(BURST), self._tokens + (at - self._at) * RATE)
         self._at = at
         self._tokens -= 1
-        return at if self._tokens >= 0 else at - self._tokens / RATE
+        self._turn = at if self._tokens >= 0 else at - self._tokens / RATE
+        return self._turn
