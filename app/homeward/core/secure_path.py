@@ -23,6 +23,9 @@ from homeward.model.vpn import (
     VpnState,
 )
 
+CONNECT_LIMIT = 60.0
+"""Seconds for a name query and an attempt together; whoever says nothing for so long has lost the order."""
+
 
 @dataclass(frozen=True, slots=True)
 class SecurePathStep:
@@ -106,12 +109,15 @@ class SecurePath:
         return ()
 
     def resolved(self, addresses: tuple[IPv4Address, ...], cause: str, at: float) -> tuple[Effect, ...]:
-        """The gateway's name was looked up."""
+        """The gateway's name was looked up. An answer that nobody waits for any more, from a link before, is none."""
+        if self.state is not VpnState.CONNECTING or self.gateway is not None:
+            return ()
         if not addresses:
             return self._fail("gateway-unknown", cause, at)
         self.addresses = addresses
-        if self._wanted and self.state is VpnState.CONNECTING:
+        if self._wanted:
             return self._begin(at)
+        self._forget()
         return ()
 
     def report(self, report: VpnReport, at: float) -> SecurePathStep:
@@ -149,6 +155,9 @@ class SecurePath:
         if self.state is VpnState.MOVING:
             self._forget()
             return (StopVpn("the gateway did not answer from the new address"), *self._begin(at))
+        if self.state is VpnState.CONNECTING:
+            cause = f"the IKE service said nothing for {CONNECT_LIMIT:.0f} s"
+            return (StopVpn(cause), *self._fail("engine-failed", cause, at))
         return self._begin(at)
 
     def _begin(self, at: float) -> tuple[Effect, ...]:
@@ -158,7 +167,7 @@ class SecurePath:
             self.state = VpnState.NO_ENGINE
             return ()
         self.state = VpnState.CONNECTING
-        self.deadline = None
+        self.deadline = at + CONNECT_LIMIT
         if self.gateway is None:
             return (ResolveGateway(self.settings.host, self._attachment.link_index),)
         return (StartVpn(self.gateway, self._attachment.care_of_address),)
