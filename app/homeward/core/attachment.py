@@ -65,6 +65,8 @@ class Attachments:
     def _is_same_stay(self, old: Link, new: Link, current: Attachment) -> bool:
         if not new.access or not new.carrier or old.carrier_changes != new.carrier_changes:
             return False
+        if new.name != current.link_name:  # The fence knows links by name.
+            return False
         if all(interface.ip != current.care_of_address for interface in new.addresses):
             return False
         if new.gateway != current.gateway:
