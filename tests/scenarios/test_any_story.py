@@ -115,6 +115,12 @@ class AnyStory(RuleBasedStateMachine):
             assert self.world.place is not None
             assert self.world.place.inside
 
+    @invariant()
+    def wished_plan_is_never_stale(self) -> None:
+        """What was ordered last holds for this very moment, whatever failed before (R-64)."""
+        if self.world.plans:
+            self.world._check_never_in_the_open(self.world.plans[-1][1])
+
     def teardown(self) -> None:
         """However bad it was: when the world is well again, the connection comes back by itself."""
         self.world.drop = lambda _direction: False

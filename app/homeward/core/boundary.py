@@ -50,10 +50,6 @@ class Boundary:
         self.verdict = Verdict(Trust.TRUSTED, Reason.PROVED, proof)
         self.deadline = None
 
-    def revoked(self) -> None:
-        """T_MONITOR passed without a new proof: nothing is known any more (R-67)."""
-        self.verdict = Verdict(Trust.UNKNOWN)
-
     def refused(self, reason: Reason, text: str, at: float) -> None:
         """A verdict of outside for a reason other than the gateway's answer."""
         self.verdict = Verdict(Trust.UNTRUSTED, reason, Proof(text, at=at))

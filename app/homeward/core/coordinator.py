@@ -91,13 +91,14 @@ class Coordinator:
         self._replan_at: float | None = None
         self._resynchronised = False
         self._round_trips: dict[object, float] = {}
+        self._shortest_round_trip: float | None = None
         self._snapshot = StatusSnapshot()
 
     def handle(self, fact: Input, at: Instant) -> Step:
         """Take in one fact; the effects are to be carried out in their order."""
         effects = self._dispatch(fact, at)
         effects += self._settle(at)
-        plan = self._replan(at)
+        plan = self._replan()
         snapshot = picture.draw(self, self._snapshot.revision)
         changed = snapshot != self._snapshot
         if changed:
@@ -156,8 +157,9 @@ class Coordinator:
                 self.secure_path.detach()
             return []
         self.roams.on_link(attachment.link_name)
-        known = self._round_trips.get(attachment.gateway, 0.0)
-        self.boundary = Boundary(attachment, at.boot, patience=PATIENCE * known)
+        known = self._round_trips.get(attachment.gateway)
+        self.registrar.round_trip = known
+        self.boundary = Boundary(attachment, at.boot, patience=PATIENCE * (known or 0.0))
         self.registrar.start_clear(self._clear_path(), at.boot)
         effects = self._transmit(at)
         if effects:
@@ -209,7 +211,7 @@ class Coordinator:
         if isinstance(series.path, ClearPath):
             assert self.boundary is not None
             self.boundary.refused(Reason.HOME_AGENT_REFUSED, f"Not trusted: {text}", at.boot)
-            self._await_reprobe(at)
+            self._monitor_until = None
         else:
             self.registrar.tunnel = None
             self.registrar.retry_tunnel_at = at.boot + RETRY_TUNNEL
@@ -217,12 +219,15 @@ class Coordinator:
 
     def _accepted(self, series: RegistrationSeries, answer: Accepted, at: Instant) -> list[Effect]:
         newest = self.registrar.is_newest(answer)
-        self.health.mended("home-agent-refused", "home-agent-silent")
+        self.health.mended("home-agent-refused", "home-agent-silent", "registration-not-sent")
         match series.path:
             case VpnPath() as path:
                 # TNC says nothing here: the request went through the VPN, whose addresses the agent trusts (R-96).
                 self.registrar.accepted(path, answer)
                 self.registrar.tunnel = None
+                if self.registrar.binding is None:
+                    # Granted for no time at all: asking again at once would be a storm (R-163).
+                    self.registrar.retry_tunnel_at = at.boot + RETRY_TUNNEL
                 self.roams.note("registered", at.boot)
                 return []
             case ClearPath() as path:
@@ -238,13 +243,13 @@ class Coordinator:
         text = "Not trusted: the home agent answered without vouching for this network (no TNC extension)"
         self.health.note("no-trusted-networks", text, at.boot, severity=Severity.ALARM)
         self.boundary.refused(Reason.NO_TRUSTED_NETWORKS, text, at.boot)
-        self._monitor_until = None
+        self._monitor_until = self._reprobe_at = None
         return []
 
     def _proved(self, path: ClearPath, answer: Accepted, *, newest: bool, at: Instant) -> list[Effect]:
         assert self.boundary is not None
         timers = self.profile.timers
-        if answer.round_trip > maximum_proof_age(timers.proof_max_age, self.registrar.round_trip):
+        if answer.round_trip > maximum_proof_age(timers.proof_max_age, self._shortest_round_trip):
             # Too old to prove where we are now; the answer to a fresh question will (X-27).
             self.registrar.start_clear(path, at.boot)
             return self._transmit(at)
@@ -252,6 +257,7 @@ class Coordinator:
         first = self.boundary.verdict.trust is not Trust.TRUSTED
         self.boundary.proved(picture.proof_of(self.profile, attachment, answer, at))
         self._monitor_until = answer.request.sent.boot + timers.monitor
+        self._reprobe_at = None
         self._remember_round_trip(attachment.gateway, answer.round_trip)
         if first:
             self.roams.note("verdict", at.boot)
@@ -273,6 +279,8 @@ class Coordinator:
         return list(self.secure_path.close("the network is trusted"))
 
     def _remember_round_trip(self, network: object, round_trip: float) -> None:
+        # Of a proof's age only the shortest counts: whoever delays answers must not widen his own window (X-27).
+        self._shortest_round_trip = min(round_trip, self._shortest_round_trip or round_trip)
         self._round_trips.pop(network, None)
         self._round_trips[network] = round_trip
         if len(self._round_trips) > REMEMBERED_NETWORKS:
@@ -392,12 +400,6 @@ class Coordinator:
         if self.boundary.verdict.trust is Trust.UNKNOWN:
             text = "Not trusted: neither the home agent nor the VPN gateway answered on this network"
             self.boundary.refused(Reason.NOBODY_ANSWERED, text, at.boot)
-        if self.secure_path is None or self.secure_path.state is not VpnState.UP:
-            self._await_reprobe(at)
-
-    def _await_reprobe(self, at: Instant) -> None:
-        self._reprobe_at = at.boot + self._reprobe_pause
-        self._reprobe_pause = min(2 * self._reprobe_pause, RETRY_PROBE_MAX)
 
     # --- after every input --------------------------------------------------------------------------------------------
 
@@ -407,10 +409,9 @@ class Coordinator:
         if boundary is None or boundary.verdict.trust is not Trust.UNTRUSTED:
             return []
         self.roams.note("verdict", at.boot)
-        if secure_path is None:
-            return []
-        effects = list(secure_path.require(at.boot))
-        if secure_path.state is not VpnState.UP or secure_path.inner is None:
+        effects = list(secure_path.require(at.boot)) if secure_path else []
+        if secure_path is None or secure_path.state is not VpnState.UP or secure_path.inner is None:
+            self._keep_asking(boundary, at)
             return effects
         self._reprobe_at = None
         path = VpnPath(secure_path.inner)
@@ -423,9 +424,14 @@ class Coordinator:
             registrar.start_tunnel(path, at.boot)
         return effects + self._transmit(at)
 
-    def _replan(self, at: Instant) -> tuple[Effect, ...]:
-        if self._replan_at is not None:
-            return ()
+    def _keep_asking(self, boundary: Boundary, at: Instant) -> None:
+        """Outside without a VPN the question is repeated, more and more seldom; not where it was answered (R-77)."""
+        answered = boundary.verdict.reason is Reason.NO_TRUSTED_NETWORKS
+        if self._reprobe_at is None and not answered and not self.registrar.probing:
+            self._reprobe_at = at.boot + self._reprobe_pause
+            self._reprobe_pause = min(2 * self._reprobe_pause, RETRY_PROBE_MAX)
+
+    def _replan(self) -> tuple[Effect, ...]:
         traffic = planner.wished_traffic(
             self.profile, self.boundary, self.registrar.binding, self.secure_path
         )
@@ -436,18 +442,22 @@ class Coordinator:
             return ()
         self.plan = plan
         self.plan_number += 1
+        self._replan_at = None
         return (ApplyPlan(plan, self.plan_number),)
 
     def _plan_applied(self, number: int, at: Instant) -> None:
         self.plan_applied = max(self.plan_applied, number)
         self.fence_stands = True
         self.health.mended("plan-failed")
-        if number == self.plan_number and self.plan and isinstance(self.plan.traffic, Tunnelled):
+        if number != self.plan_number:
+            return
+        self._replan_at = None
+        if self.plan and isinstance(self.plan.traffic, Tunnelled):
             self.roams.finish(at.boot)
 
     def _effect_failed(self, code: str, cause: str, at: Instant) -> None:
         self.health.note(code, cause, at.boot)
-        if code == "plan-failed":
+        if code == "plan-failed" and self._replan_at is None:
             self._replan_at = at.boot + RETRY_PLAN
 
     def _traffic_flows(self) -> bool:

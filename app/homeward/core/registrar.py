@@ -30,8 +30,14 @@ class Registrar:
         self.tunnel: RegistrationSeries | None = None
         self.binding: Binding | None = None
         self.retry_tunnel_at: float | None = None
+        self.round_trip: float | None = None
+        """The last round trip to the home agent on this attachment, in seconds."""
         self._newest = 0
-        self._round_trip: float | None = None
+
+    @property
+    def probing(self) -> bool:
+        """Whether requests in clear are still to leave."""
+        return self.clear is not None and self.clear.deadline is not None
 
     @property
     def series(self) -> tuple[RegistrationSeries, ...]:
@@ -65,7 +71,7 @@ class Registrar:
                 self.start_tunnel(path, at)
 
     def drop_series(self) -> None:
-        """Connectivity changed: answers to earlier requests prove nothing here and match nothing."""
+        """Answers to earlier requests prove nothing any more and match nothing."""
         self.clear = self.tunnel = None
         self.retry_tunnel_at = None
 
@@ -93,7 +99,7 @@ class Registrar:
     def accepted(self, path: Path, answer: Accepted) -> None:
         """The home agent now binds the home address to this path, unless a newer request is under way elsewhere."""
         self.source.accepted(answer.request.identification)
-        self._round_trip = answer.round_trip
+        self.round_trip = answer.round_trip
         if answer.lifetime == 0:
             self.binding = None
             return
@@ -103,11 +109,6 @@ class Registrar:
         """Whether no request left after the one that this answers (X-27)."""
         return answer.request.identification == self._newest
 
-    @property
-    def round_trip(self) -> float | None:
-        """The last round trip to the home agent, in seconds."""
-        return self._round_trip
-
     def next_deadline(self) -> float | None:
         """The next moment at which `transmit_due` has something to do."""
         deadlines = [series.deadline for series in self.series if series.deadline is not None]
@@ -115,7 +116,7 @@ class Registrar:
 
     def _series(self, path: Path) -> RegistrationSeries:
         # At least two round trips and 100 ms, so that a slow path is not taken for a dead one (R-164).
-        slowest = 2 * (self._round_trip or 0.0) + 0.1
+        slowest = 2 * (self.round_trip or 0.0) + 0.1
         return RegistrationSeries(
             path,
             self._peer,
