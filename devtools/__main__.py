@@ -3,9 +3,9 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from devtools import checks, console, demo, packages, venv
+from devtools import checks, console, demo, kernel, packages, venv
 from devtools.machine import BUILD, Caller, caller, give_back, make_build_folder, run, settings
 
 _EXPLANATION = """\
@@ -21,9 +21,11 @@ Homeward: keeps a laptop's address and connections while it moves between networ
     ./dev lint                        style, types and who imports whom
     ./dev fmt                         put right what can be put right by itself
     ./dev lab [ARGUMENTS]             the lab itself, as root: up, down, play, exec, list
+    ./dev kernel [--jobs N] [--yes]   build the kernel that tests/kernel boots: once, 7 minutes, kept in ~/.cache
 
 Each sets up what it needs first: packages of the distribution (shown, and asked for once; --yes is the answer for
-scripts) and a Python environment in build/. Nothing else of this machine is changed, and everything made is in build/.
+scripts) and a Python environment in build/. Nothing else of this machine is changed, and everything made is in build/,
+but for the kernel.
 """
 
 
@@ -51,6 +53,8 @@ def main(arguments: Sequence[str]) -> int:
             status = run(who.as_root([venv.program("homeward-lab"), *rest], env), env=who.user_environment())
             give_back(who, BUILD / "cache")
             return status
+        case "kernel":
+            return _kernel(who, rest)
         case _:
             console.say(_EXPLANATION)
             raise console.Failed(f"There is no command {command!r}.", 2)
@@ -77,9 +81,23 @@ def _test(who: Caller, rest: Sequence[str]) -> int:
         give_back(who, BUILD / "cache", checks.REPORTS)
 
 
+def _kernel(who: Caller, rest: Sequence[str]) -> int:
+    options = kernel.options(rest)
+    if kernel.find(who.user_environment()) is None:
+        _add_packages((packages.KERNEL,), who, yes=options.yes, insist=True)
+        kernel.build(who, jobs=options.jobs)
+    console.say(str(kernel.find(who.user_environment())))
+    return 0
+
+
 def _set_up(who: Caller, *, with_lab: bool, with_screen: bool, yes: bool, insist: bool) -> None:
     """Packages, then the environment. `insist` on an answer, or go on where there is nobody to ask."""
-    lacking = packages.missing(packages.needed(with_lab=with_lab, with_screen=with_screen))
+    _add_packages(packages.needed(with_lab=with_lab, with_screen=with_screen), who, yes=yes, insist=insist)
+    venv.ensure(who)
+
+
+def _add_packages(groups: Iterable[packages.Group], who: Caller, *, yes: bool, insist: bool) -> None:
+    lacking = packages.missing(groups)
     if lacking:
         console.heading("set-up")
         console.say(packages.describe(lacking))
@@ -91,7 +109,6 @@ def _set_up(who: Caller, *, with_lab: bool, with_screen: bool, yes: bool, insist
     make_build_folder(who)
     if lacking:
         packages.install(lacking, who)
-    venv.ensure(who)
 
 
 if __name__ == "__main__":

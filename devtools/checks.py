@@ -12,11 +12,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from devtools import console
-from devtools.machine import BUILD, CACHE, ROOT, Caller, run, settings
+from devtools.machine import BUILD, CACHE, LOGS, ROOT, Caller, run, settings
 from devtools.venv import program
 
 REPORTS = BUILD / "reports"
 _NOTHING_COLLECTED = 5
+_LONGEST_FINDING = 400
+"""Lines of a static check's output that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,25 +85,16 @@ def static(who: Caller) -> list[str]:
     console.heading("static checks")
     started, failures = time.monotonic(), []
     for name, command in checks.items():
-        result = _quiet_unless_bad(name, command, who)
-        if not result:
+        log = LOGS / f"{name.replace(' ', '-')}.log"
+        try:
+            console.watch(
+                name, command, log=log, env=environment(who), become=who.as_user, keep=_LONGEST_FINDING
+            )
+        except console.Failed as failure:
+            console.say(str(failure))
             failures.append(name)
     _report_time("static checks", started, _STATIC_MINUTES)
     return failures
-
-
-def _quiet_unless_bad(name: str, command: Sequence[str], who: Caller) -> bool:
-    started = time.monotonic()
-    env = environment(who)
-    done = subprocess.run(  # type: ignore[call-overload]
-        command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, **who.as_user()
-    )
-    console.say(
-        f"   {name}: {'ok' if done.returncode == 0 else 'FAILED'}, {time.monotonic() - started:.1f} s"
-    )
-    if done.returncode != 0:
-        console.say(done.stdout + done.stderr)
-    return bool(done.returncode == 0)
 
 
 def test(who: Caller, *, thorough: bool, arguments: Sequence[str]) -> int:
@@ -138,28 +131,19 @@ def _marks(*, thorough: bool) -> list[str]:
 
 
 def _run_layer(layer: Layer, who: Caller, tally: Tally, arguments: list[str]) -> None:
-    """Run a layer once; where we are a user with sudo, once as the user and once as root for what needs root."""
+    """Run a layer once; where a user can become root, once as the user and once as root for what needs root."""
     console.heading(f"tests: {layer.name}")
     started = time.monotonic()
     slug = layer.name.replace(" ", "-")
-    if who.uid == 0:
+    if (
+        who.uid == 0 or not who.can_become_root()
+    ):  # in the second case what needs root is skipped, and counted
         _pytest(arguments, layer, slug, tally, command=[], env=environment(who), become={})
     else:
-        _pytest(
-            _narrow(arguments, "not root"),
-            layer,
-            slug,
-            tally,
-            command=[],
-            env=environment(who),
-            become=who.as_user(),
-        )
-        if who.can_become_root():
-            carried = settings()
-            _pytest(
-                _narrow(arguments, "root"), layer, f"{slug}-root", tally,
-                command=who.as_root([], carried), env=dict(os.environ), become={},
-            )  # fmt: skip
+        own, roots = _narrow(arguments, "not root"), _narrow(arguments, "root")
+        _pytest(own, layer, slug, tally, command=[], env=environment(who), become=who.as_user())
+        sudo = who.as_root([], settings())
+        _pytest(roots, layer, f"{slug}-root", tally, command=sudo, env=dict(os.environ), become={})
     _report_time(layer.name, started, layer.minutes)
 
 

@@ -47,10 +47,14 @@ def watch(
     log: Path,
     env: dict[str, str] | None = None,
     become: Callable[[], dict[str, object]] = dict,
+    keep: int = _TAIL,
 ) -> None:
-    """Run a command with its output in `log` and one moving line on the terminal; Failed with the log's tail."""
+    """Run a command with its output in `log` and one moving line on the terminal.
+
+    Failed, with the last `keep` lines of the output, when it does not end with status 0.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
-    tail: deque[str] = deque(maxlen=_TAIL)
+    tail: deque[str] = deque(maxlen=keep)
     started = time.monotonic()
     with log.open("w", encoding="utf-8", errors="replace") as kept:
         process = subprocess.Popen(  # type: ignore[call-overload]

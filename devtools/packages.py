@@ -39,6 +39,9 @@ SCREEN = Group(
 )  # fmt: skip
 
 
+KERNEL = Group("building a kernel", ("gcc", "libc6-dev", "make", "flex", "bison", "bc", "xz-utils"))
+
+
 def lab(release: int) -> Group:
     """The lab's programs; the DHCP client is the one that the release prefers."""
     client = "isc-dhcp-client" if release <= 12 else "dhcpcd-base"

@@ -39,7 +39,14 @@ def ensure(who: Caller) -> None:
         return
     if not _has_our_python():
         _step(who, "Creating build/venv", [_SYSTEM_PYTHON, "-m", "venv", "--clear", str(VENV)], "venv")
-    install = ["install", "--require-hashes", "--only-binary=:all:", "--timeout=60", "--retries=5"]
+    install = [
+        "install",
+        "--require-hashes",
+        "--only-binary=:all:",
+        "--timeout=60",
+        "--retries=5",
+        "--progress-bar=off",
+    ]
     _step(who, "Installing Python packages", _pip(*install, "--requirement=requirements.lock"), "pip")
     # Not with --require-hashes: it is this directory. Not isolated: the build backend is in the lock.
     checkout = _pip("install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
