@@ -130,6 +130,11 @@ class Pictures:
         """eth0 in the last picture."""
         return next((link for link in self.seen[-1] if link.name == "eth0"), None)
 
+    @property
+    def names(self) -> set[str]:
+        """All links of the last picture."""
+        return {link.name for link in self.seen[-1]}
+
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.root)])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
@@ -154,8 +159,9 @@ async def pictures(world: World) -> AsyncIterator[Pictures]:
 
 async def test_the_whole_picture_comes_at_once(world: World, pictures: Pictures) -> None:
     assert len(pictures.seen) == 1
-    assert [link.name for link in pictures.seen[0]][:2] == ["lo", "eth0"]
-    assert not pictures.seen[0][0].access
+    first = {link.name: link for link in pictures.seen[0]}
+    assert {"lo", "eth0"} <= first.keys()  # a kernel with tunnels built in shows some more
+    assert not first["lo"].access
 
 
 async def test_whoever_starts_again_gets_the_whole_picture_though_nothing_has_changed(
@@ -178,10 +184,10 @@ async def test_a_lent_address_and_its_route_are_seen(world: World, pictures: Pic
 
 async def test_the_picture_is_whole_each_time(world: World, pictures: Pictures) -> None:
     world.add_foreign()
-    await eventually(lambda: len(pictures.seen[-1]) == 3)
+    await eventually(lambda: "br0" in pictures.names)
     world.lend()
     await eventually(lambda: pictures.eth0 and pictures.eth0.gateway)
-    assert {link.name for link in pictures.seen[-1]} == {"lo", "eth0", "br0"}
+    assert {"lo", "eth0", "br0"} <= pictures.names
 
 
 async def test_an_address_takes_its_routes_along(world: World, pictures: Pictures) -> None:
@@ -229,7 +235,7 @@ async def test_an_adapter_that_is_gone_is_gone(world: World, pictures: Pictures)
 async def test_no_picture_comes_twice(world: World, pictures: Pictures) -> None:
     world.lend()
     world.add_foreign()
-    await eventually(lambda: len(pictures.seen[-1]) == 3)
+    await eventually(lambda: "br0" in pictures.names)
     await asyncio.sleep(0.1)
     assert all(one != other for one, other in zip(pictures.seen, pictures.seen[1:], strict=False))
 
