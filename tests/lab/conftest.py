@@ -13,6 +13,8 @@ from homeward.lab.access import Cable
 from homeward.lab.build import Builder, check_machine, laptop_addresses
 from homeward.lab.errors import LabError
 from homeward.lab.state import LabState
+from homeward.model.status import ClientState
+from tests.lab.laptop import Laptop, Status, address_of
 
 _numbers = itertools.count(1)
 
@@ -56,3 +58,23 @@ def move(lab: LabState) -> Callable[[str], str]:
         return addresses[0]
 
     return plug_and_wait
+
+
+@pytest.fixture(scope="module")
+def status(lab: LabState) -> Iterator[Status]:
+    """What the daemon of the file's lab tells, all the time."""
+    with Status(address_of(lab)) as watching:
+        yield watching
+
+
+@pytest.fixture
+def laptop(lab: LabState, status: Status) -> Iterator[Laptop]:
+    """The laptop of the file's lab, with a daemon that runs and is disconnected, before the test and after it."""
+    made = Laptop(lab, status)
+    made.start_daemon()
+    assert status.now is not None
+    assert status.now.state is ClientState.DISCONNECTED
+    yield made
+    made.start_daemon()
+    if status.now is None or status.now.state is not ClientState.DISCONNECTED:
+        made.disconnect()
