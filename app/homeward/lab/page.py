@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from homeward.lab.page_map import draw
-from homeward.lab.page_story import Stage, Story, mode_words, read_story, transfer_words
+from homeward.lab.page_story import Proof, Stage, Story, mode_words, read_proofs, read_story, transfer_words
 from homeward.lab.page_strip import milliseconds, strip
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -52,11 +52,13 @@ _NEXT = (
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What lies in the page's folder: names relative to it, and the picture of the tray if one was taken."""
+    """What lies in the page's folder: names relative to it, what the captures prove, a picture of the tray."""
 
+    results: tuple[str, ...] = ("timeline.json",)
     captures: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()
     screenshot: bytes | None = None
+    proofs: tuple[Proof, ...] = ()
 
 
 def render(timeline: Mapping[str, object], beside: Beside, style: str) -> str:
@@ -65,12 +67,13 @@ def render(timeline: Mapping[str, object], beside: Beside, style: str) -> str:
     word = "passed" if story.passed else "failed"
     title = f"Homeward: {story.name or 'the story'} {word}"
     sections = (
-        _headline(story, word),
+        _headline(story, word, beside.proofs),
         _section("The journey", f'<div class="scroll">{draw(story.stages)}</div>') if story.stages else "",
         _section("How long each move took", strip(story.stages)) if story.stages else "",
         _section("Where it thought it was, and why", _verdicts(story.stages)) if story.stages else "",
         _section("The connection that had to survive", _transfer(story)),
         _section("What left the laptop", _leaks(story)),
+        _section("What the captures prove", _proofs(beside.proofs)) if beside.proofs else "",
         _section("What the tray showed", _screenshot(beside.screenshot)) if beside.screenshot else "",
         _section("The evidence", _evidence(beside)),
         _section("On a real network", _next_steps()),
@@ -89,10 +92,11 @@ def _section(title: str, body: str) -> str:
     return f"\n<section><h2>{escape(title)}</h2>{body}</section>"
 
 
-def _headline(story: Story, word: str) -> str:
+def _headline(story: Story, word: str, proofs: Sequence[Proof]) -> str:
     mark = "✓" if story.passed else "✗"
     named = f"The {story.name.replace('-', ' ')}" if story.name else "The story"
-    reasons = () if story.passed else story.shortcomings()
+    unproved = (f"{proof.stage}: not so: {proof.claim}" for proof in proofs if not proof.holds)
+    reasons = () if story.passed else (*story.shortcomings(), *unproved)
     listed = (
         f'<ul class="reasons">{"".join(f"<li>{escape(reason)}</li>" for reason in reasons)}</ul>'
         if reasons
@@ -148,7 +152,7 @@ def _verdict_row(stage: Stage) -> str:
     lifetime = "–" if stage.lifetime_s is None else f"{stage.lifetime_s:.0f} s"
     lost = f"{_counted(stage.lost_up)} / {_counted(stage.lost_down)}"
     return (
-        f'<tr><th scope="row">{escape(stage.name)}</th><td>{where}</td>'
+        f'<tr><th scope="row">{escape(stage.name)}</th><td class="where">{where}</td>'
         f'<td><span class="trust {"yes" if stage.trusted else "no"}">{trusted}</span></td>'
         f'<td class="proof">{escape(stage.proof or "–")}</td><td class="figure">{escape(stage.care_of or "–")}</td>'
         f'<td class="figure">{lifetime}</td><td>{escape(stage.vpn or "–")}</td><td class="figure">{lost}</td></tr>'
@@ -193,17 +197,23 @@ def _leaks(story: Story) -> str:
     return f'<p class="bad">Seen where it must not be:</p><ul class="leaks">{listed}</ul>'
 
 
+def _proofs(proofs: Sequence[Proof]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{escape(proof.stage)}</th>'
+        f'<td class="{"holds" if proof.holds else "fails"}">{"✓" if proof.holds else "✗ not so"}</td>'
+        f"<td>{escape(proof.claim)}</td><td><small>{escape(proof.seen)}</small></td></tr>"
+        for proof in proofs
+    )
+    return f'<div class="scroll"><table class="proofs"><tbody>{rows}</tbody></table></div>'
+
+
 def _screenshot(picture: bytes | None) -> str:
     encoded = base64.b64encode(picture or b"").decode("ascii")
     return f'<img alt="The tray icon and its menu" src="data:image/png;base64,{encoded}">'
 
 
 def _evidence(beside: Beside) -> str:
-    kinds = (
-        ("timeline", ("timeline.json",)),
-        ("captures, one per hop", beside.captures),
-        ("logs", beside.logs),
-    )
+    kinds = (("results", beside.results), ("captures, one per hop", beside.captures), ("logs", beside.logs))
     lists = "".join(
         f"<div><h3>{escape(kind)}</h3><ul>{_links(names)}</ul></div>" for kind, names in kinds if names
     )
@@ -229,11 +239,23 @@ def style_sheet() -> str:
 def look_beside(folder: Path) -> Beside:
     """Read what a story left in its folder. Raises OSError when it cannot be read."""
     picture = folder / "screenshot.png"
+    logs = (path for path in (folder / "logs").rglob("*") if path.is_file() and path.stat().st_size)
     return Beside(
+        results=_names(folder, folder.glob("*.json")),
         captures=_names(folder, folder.rglob("*.pcap")),
-        logs=_names(folder, (folder / "logs").rglob("*")),
+        logs=_names(folder, logs),
         screenshot=picture.read_bytes() if picture.is_file() else None,
+        proofs=read_proofs(_parsed(folder / "audit.json")),
     )
+
+
+def _parsed(path: Path) -> Mapping[str, object]:
+    """A JSON object from a file that may be missing; one that is broken says nothing either."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _names(folder: Path, found: Iterable[Path]) -> tuple[str, ...]:

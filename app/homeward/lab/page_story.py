@@ -55,6 +55,16 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """One claim about a stage that was checked against the captures: whether it holds, and what was seen."""
+
+    stage: str
+    claim: str
+    holds: bool
+    seen: str
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
     """The whole timeline. `passed` is the lab's word; the page never upgrades it."""
 
@@ -86,6 +96,23 @@ class Story:
             )
             found.append(f"{kinds} seen where it must not be")
         return tuple(found)
+
+
+def read_proofs(audit: Mapping[str, object]) -> tuple[Proof, ...]:
+    """The proofs of a parsed audit.json; one whose `holds` is not true does not hold."""
+    proofs = audit.get("proofs")
+    if not isinstance(proofs, list):
+        return ()
+    return tuple(
+        Proof(
+            stage=_text(raw.get("stage")),
+            claim=_text(raw.get("claim")),
+            holds=raw.get("holds") is True,
+            seen=_text(raw.get("seen")),
+        )
+        for raw in proofs
+        if isinstance(raw, Mapping)
+    )
 
 
 def read_story(timeline: Mapping[str, object]) -> Story:

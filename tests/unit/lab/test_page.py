@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from homeward.lab.page import Beside, look_beside, main, octets, render, style_sheet, write_page
-from homeward.lab.page_story import read_story
+from homeward.lab.page_story import Proof, read_proofs, read_story
 from homeward.lab.page_strip import milliseconds, scale_for
 
 EVIL = """"'><script>alert(1)</script><img src=x onerror=alert(2)>&lt;"""
@@ -147,7 +147,11 @@ def with_evil_everywhere() -> dict[str, Any]:
 
 
 def test_nothing_that_the_world_said_becomes_markup() -> None:
-    evil_names = Beside(captures=(f"{EVIL}.pcap", "javascript:alert(3)"), logs=("http://example.test/x",))
+    evil_names = Beside(
+        captures=(f"{EVIL}.pcap", "javascript:alert(3)"),
+        logs=("http://example.test/x",),
+        proofs=(Proof(EVIL, EVIL, holds=False, seen=EVIL),),
+    )
     page = read(with_evil_everywhere(), evil_names)
     assert not [
         element for element, _ in page.elements if element in {"script", "img", "iframe", "object", "form"}
@@ -171,8 +175,29 @@ def test_the_page_loads_nothing() -> None:
     assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
 
 
+PROOFS = (
+    Proof("1. trust1", "no data crosses the gateway", holds=True, seen="0 ESP packets"),
+    Proof("4. ext2", "the VPN moves by MOBIKE", holds=False, seen="2 IKE_SA_INIT"),
+)
+
+
+def test_proofs_are_shown_with_what_was_seen_and_a_missing_one_is_a_reason() -> None:
+    text = read(changed(passed=False), Beside(proofs=PROOFS)).text
+    assert "4. ext2: not so: the VPN moves by MOBIKE" in text
+    assert "✓ no data crosses the gateway 0 ESP packets" in text
+    assert "✗ not so the VPN moves by MOBIKE 2 IKE_SA_INIT" in text
+
+
+def test_a_proof_that_is_not_plainly_true_does_not_hold() -> None:
+    raw = {
+        "proofs": [{"stage": "s", "claim": "c", "seen": 3, "holds": word} for word in (True, "true", 1, None)]
+    }
+    assert [proof.holds for proof in read_proofs(raw)] == [True, False, False, False]
+    assert read_proofs({"proofs": "all of them"}) == ()
+
+
 def test_every_class_that_the_page_uses_has_a_style_or_needs_none() -> None:
-    page = read(changed(leaks=["x"], passed=False), Beside(screenshot=b"x"))
+    page = read(changed(leaks=["x"], passed=False), Beside(screenshot=b"x", proofs=PROOFS))
     used = {name for _, a in page.elements for name in (a.get("class") or "").split()}
     styled = set(re.findall(r"\.([a-z]+)", style_sheet()))
     assert used - styled == {"leaks"}, "failed is styled, passed is the plain page"
@@ -255,10 +280,19 @@ def test_the_program_writes_the_page_with_what_lies_beside(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / "homewardd.log").touch()
+    (tmp_path / "logs" / "homewardd.log").write_text("up")
+    (tmp_path / "logs" / "quiet.log").touch()
+    (tmp_path / "audit.json").write_text(
+        '{"proofs": [{"stage": "s", "claim": "c", "holds": true, "seen": "x"}]}'
+    )
     (tmp_path / "gateway.pcap").touch()
     (tmp_path / "timeline.json").write_text(json.dumps(TOUR))
-    assert look_beside(tmp_path) == Beside(captures=("gateway.pcap",), logs=("logs/homewardd.log",))
+    assert look_beside(tmp_path) == Beside(
+        results=("audit.json", "timeline.json"),
+        captures=("gateway.pcap",),
+        logs=("logs/homewardd.log",),
+        proofs=(Proof("s", "c", holds=True, seen="x"),),
+    )
     assert main([str(tmp_path)]) == 0
     assert (tmp_path / "index.html").as_uri() in capsys.readouterr().out
     page = Reader((tmp_path / "index.html").read_text(encoding="utf-8"))
