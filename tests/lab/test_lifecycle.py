@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Set
 from pathlib import Path
 
 import pytest
@@ -47,22 +46,27 @@ def _namespaces_of(pids: list[int]) -> set[str]:
     return found
 
 
-def _namespaces_in_use(before: float) -> set[str]:
-    """Of all processes that began before that moment (CLOCK_BOOTTIME): the kernel gives freed numbers to others."""
+def _now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _namespaces_in_use(since: float, until: float) -> set[str]:
+    """Of the processes that began in that time (CLOCK_BOOTTIME): the kernel gives freed numbers to others."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            start = int((process / "stat").read_text().rpartition(")")[2].split()[19])
-            if start / os.sysconf("SC_CLK_TCK") < before:
+            start = int((process / "stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf(
+                "SC_CLK_TCK"
+            )
+            if since - 0.01 <= start <= until:
                 found.update(os.readlink(entry) for entry in (process / "ns").iterdir())
         except OSError:
             continue
     return found
 
 
-def _gone(state: LabState, namespaces: Set[str] = frozenset(), before: float = 0.0) -> None:
+def _gone(state: LabState) -> None:
     assert state.processes() == []
-    assert namespaces & _namespaces_in_use(before) == set()
     assert not state.root.exists()
     assert str(state.root) not in Path("/proc/self/mountinfo").read_text()
 
@@ -85,7 +89,7 @@ def _environment() -> dict[str, str]:
 
 def test_a_lab_touches_nothing_on_the_machine_and_leaves_nothing(fresh_state: LabState) -> None:
     before = _machine()
-    builder = Builder(fresh_state)
+    builder, beginning = Builder(fresh_state), _now()
     assert builder.up()
     assert _machine() == before
     Cable(fresh_state).plug("ext2")
@@ -95,16 +99,17 @@ def test_a_lab_touches_nothing_on_the_machine_and_leaves_nothing(fresh_state: La
     assert not namespaces & _namespaces_of([os.getpid()])
     assert not builder.up(), "the second `up` built again"
     assert pids == [Host(fresh_state, name).pid for name in ALL_HOSTS]
-    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    ending = _now()
     builder.down()
-    _gone(fresh_state, namespaces, before)
+    _gone(fresh_state)
+    assert namespaces & _namespaces_in_use(beginning, ending) == set()
     assert _machine() == before
     assert builder.down() == 0
 
 
 @pytest.mark.parametrize("host", [LAPTOP, SWITCH])
 def test_a_killed_host_takes_its_own_with_it_and_down_the_rest(fresh_state: LabState, host: str) -> None:
-    builder = Builder(fresh_state)
+    builder, beginning = Builder(fresh_state), _now()
     builder.up()
     Cable(fresh_state).plug("trust1")
     namespaces = _namespaces_of([Host(fresh_state, name).pid for name in ALL_HOSTS])
@@ -114,9 +119,10 @@ def test_a_killed_host_takes_its_own_with_it_and_down_the_rest(fresh_state: LabS
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert not builder.stands()
-    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    ending = _now()
     builder.down()
-    _gone(fresh_state, namespaces, before)
+    _gone(fresh_state)
+    assert namespaces & _namespaces_in_use(beginning, ending) == set()
 
 
 def test_up_repairs_a_lab_of_which_pieces_are_missing(fresh_state: LabState) -> None:

@@ -5,7 +5,7 @@ It is read from `evidence.json` beside the captures:
 
     {"home_address", "home_agent", "gateway", "gateway_name", "cable": {"host", "interface", "hardware_address"},
      "inner_network", "captures": folder, "charon_log": file,
-     "stages": [{"name", "inside", "begin", "end", "access_address", "router", "mobike"}, …]}
+     "stages": [{"name", "inside", "begin", "end", "access_address", "mobike"}, …]}
 
 `cable` is the far end of the laptop's one access link, where what really left it is seen, and the laptop's own
 address there. Times are wall-clock seconds. A stage begins when the cable comes out of the network before and
@@ -29,7 +29,6 @@ class Stage:
     begin: float
     end: float
     access_address: str
-    router: str
     mobike: bool
 
     def holds(self, at: float) -> bool:

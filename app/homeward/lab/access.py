@@ -25,11 +25,15 @@ PORT: Final = port_name(LAPTOP, CABLE)
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """When a plug happened, CLOCK_MONOTONIC seconds: the old network lost, the carrier of the new one there."""
+    """When a plug happened, CLOCK_MONOTONIC seconds: the old network lost, the carrier of the new one there.
+
+    `wall` is what the wall clock, by which captures count, is ahead of it.
+    """
 
     network: str
     pulled: float
     plugged: float
+    wall: float
 
 
 def dhcp_client() -> tuple[str, ...]:
@@ -78,7 +82,7 @@ class Cable:
         self._switch.ip(f"link set {PORT} master {network} up")
         self._laptop.start(_DHCP, *_FORGET_LEASE, *dhcp_client())
         self._note(network)
-        return Move(network, pulled, plugged)
+        return Move(network, pulled, plugged, time.time() - time.monotonic())
 
     def _note(self, network: str) -> None:
         Path(self._state.root, "plugged").write_text(network)

@@ -67,10 +67,10 @@ class Applications:
         for host in (self._laptop, self._correspondent):
             host.stop("udp")
 
-    def finish_tcp(self, *, seconds: float = 15.0) -> Connections:
-        """End both connections in order, wait for the last octet, compare."""
-        self._laptop.stop("tcp-client", signal.SIGTERM, grace=seconds)
+    def finish_tcp(self, *, seconds: float = 10.0) -> Connections:
+        """End both connections in order, wait so long for the last octet, compare."""
         deadline = time.monotonic() + seconds
+        self._laptop.stop("tcp-client", signal.SIGTERM, grace=seconds)
         while self._correspondent.services().get("tcp-server") is None and time.monotonic() < deadline:
             time.sleep(0.02)
         self._correspondent.stop("tcp-server", signal.SIGKILL)

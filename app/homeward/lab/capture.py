@@ -40,7 +40,7 @@ HOPS: Final = (
 
 _SNAPSHOT: Final = "256"
 """Octets of each packet: all headers, three deep, and nothing of bulk data that anybody would miss."""
-_SECONDS_TO_START: Final = 10.0
+_SECONDS_TO_START: Final = 20.0
 
 
 class Captures:

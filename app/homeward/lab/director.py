@@ -2,7 +2,6 @@
 """Plays a story in a lab that stands: plugs the cable, watches the client and the kernel, starts the traffic."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +23,10 @@ Say = Callable[[str, str], None]
 """Told what happens as it happens: a word for the margin, and a line."""
 
 _WATCHER: Final = "link-watch"
-_SECONDS_TO_REACH: Final = 20.0
+_SECONDS_TO_CONNECT: Final = 20.0
+_SECONDS_WITHOUT_DAEMON: Final = 3.0
+_SECONDS_AFTERWARDS: Final = 1.5
+"""At least so long a scene goes on after it got where it was to get, however late that was."""
 _OPEN: Final = frozenset(
     {ClientState.TRUSTED_C, ClientState.TRUSTED_F, ClientState.OUTSIDE_MC, ClientState.HOME}
 )
@@ -62,14 +64,18 @@ class Watch:
         self._changed.set()
 
     async def until(self, wanted: Callable[[StatusSnapshot], bool], seconds: float) -> StatusSnapshot | None:
-        """The first status from now on that is as wanted; None when the time is over."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while True:
-                    self._changed.clear()
-                    if self.latest is not None and wanted(self.latest):
-                        return self.latest
-                    await self._changed.wait()
+        """The first status that is as wanted; None when the time is over, LabError when the daemon has gone."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._changed.clear()
+            if self.latest is not None and wanted(self.latest):
+                return self.latest
+            patience = left if self.latest is not None else min(left, _SECONDS_WITHOUT_DAEMON)
+            try:
+                await asyncio.wait_for(self._changed.wait(), patience)
+            except TimeoutError:
+                if self.latest is None:
+                    raise LabError("homewardd is not on its bus any more; its log says why") from None
         return None
 
 
@@ -100,6 +106,7 @@ class Director:
         self._laptop = Host(state, LAPTOP)
         self._applications = Applications(state, HOME_ADDRESS)
         self._running = False
+        self._lost = True
         self.played: list[Played] = []
         self.connections: Connections | None = None
         self.ended = 0.0
@@ -134,12 +141,13 @@ class Director:
             (keys.PRE_SHARED_KEY, drawn.pre_shared),
         ):
             await client.offer_secret(reference, secret)
-        ready = await watch.until(lambda now: now.state is ClientState.NO_NETWORK, _SECONDS_TO_REACH)
+        ready = await watch.until(lambda now: now.state is ClientState.NO_NETWORK, _SECONDS_TO_CONNECT)
         if ready is None:
             raise LabError(f"the client does not get ready to roam: {in_one_line(watch.latest)}")
 
     async def _play(self, scene: Scene, watch: Watch) -> None:
         self._say(scene.network, scene.prose)
+        self._lost = True
         move = await asyncio.to_thread(self._cable.plug, scene.network)
         self._say(scene.network, "the cable is in")
         network = ACCESS_NETWORKS[scene.network].prefix
@@ -148,12 +156,14 @@ class Director:
             here = now.access_address is not None and now.access_address in network
             return here and now.mode is scene.expect and now.state in _OPEN
 
-        reached = await watch.until(arrived, _SECONDS_TO_REACH)
+        reached = await watch.until(arrived, scene.patience)
+        self._lost = reached is None
         if reached is None:
             self._say(scene.network, f"expected {scene.expect.value}, but: {in_one_line(watch.latest)}")
         elif not self._running:
             await asyncio.to_thread(self._start_applications)
-        await asyncio.sleep(max(0.0, move.pulled + scene.seconds - time.monotonic()))
+        undisturbed = time.monotonic() + _SECONDS_AFTERWARDS
+        await asyncio.sleep(max(move.pulled + scene.seconds, undisturbed) - time.monotonic())
         self.played.append(self._record(scene, move, watch.latest))
 
     def _record(self, scene: Scene, move: Move, snapshot: StatusSnapshot | None) -> Played:
@@ -198,7 +208,8 @@ class Director:
     def _finish(self) -> None:
         if self._running:
             self._applications.stop_udp()
-            self.connections = self._applications.finish_tcp()
+            # Over a path that is not there nothing more comes, however long one waits.
+            self.connections = self._applications.finish_tcp(seconds=2.0 if self._lost else 10.0)
 
 
 def _phase(snapshot: StatusSnapshot | None, name: str, move: Move) -> float | None:

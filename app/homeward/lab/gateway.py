@@ -16,7 +16,7 @@ from homeward.lab.topology import GATEWAY, GATEWAY_ADDRESS, GATEWAY_NAME, INNER_
 LAPTOP_IDENTITY: Final = "laptop@example.test"
 IKE_PROPOSALS: Final = ("aes128gcm16-prfsha256-curve25519", "default")
 ESP_PROPOSALS: Final = ("aes128gcm16", "default")
-_SECONDS_TO_START: Final = 10.0
+_SECONDS_TO_START: Final = 20.0
 
 _CONNECTION: Final[dict[str, Any]] = {
     "lab": {

@@ -45,7 +45,7 @@ CHARON: Final = "/usr/lib/ipsec/charon"
 
 _BUS_CONFIGURATION: Final = "/etc/dbus-1/private-bus.conf"
 _LEASE_TIME: Final = "1h"
-_SECONDS_TO_START: Final = 10.0
+_SECONDS_TO_START: Final = 20.0
 _ALGORITHM: Final = AuthenticationAlgorithm.HMAC_SHA256
 
 

@@ -22,6 +22,8 @@ class Scene:
     prose: str
     vpn_moves: bool = False
     seconds: float = LONG_ENOUGH
+    patience: float = 20.0
+    """Seconds after which it counts as not reached. Nobody waits so long; a laden machine may."""
 
 
 @dataclass(frozen=True, slots=True)
