@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
             _set_up(who, with_lab=True, with_screen=False, yes=False, insist=True)
             env = settings() | who.session()
             status = run(who.as_root([venv.program("homeward-lab"), *rest], env), env=who.user_environment())
-            give_back(who, BUILD / "cache")
+            give_back(who, BUILD / "cache", BUILD / "lab")
             return status
         case "kernel":
             return _kernel(who, rest)

@@ -21,7 +21,7 @@ def play(who: Caller, *, headless: bool) -> int:
     env = settings() | who.session()
     console.heading("the grand tour: office, office, foreign, foreign behind NAT, office")
     status = run(who.as_root(command, env), env=who.user_environment())
-    give_back(who, OUT, BUILD / "cache")
+    give_back(who, OUT, BUILD / "cache", BUILD / "lab")
     if not (OUT / "timeline.json").exists():
         console.say(
             f"The tour ended with status {status} before it had anything to show. Its logs are in {OUT / 'logs'}"

@@ -34,7 +34,7 @@ SCREEN = Group(
     (
         "xvfb", "xauth", "xfce4-panel", "gnome-keyring", "imagemagick", "fonts-dejavu-core", "libegl1", "libgl1",
         "libfontconfig1", "libxkbcommon-x11-0", "libxcb-cursor0", "libxcb-icccm4", "libxcb-keysyms1", "libxcb-image0",
-        "libxcb-render-util0", "libxcb-shape0",
+        "libxcb-render-util0", "libxcb-shape0", "libxtst6",
     ),
 )  # fmt: skip
 
