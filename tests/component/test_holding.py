@@ -332,13 +332,61 @@ async def test_an_inner_address_on_an_access_link_is_refused(laptop: Laptop) -> 
     await plans.close()
 
 
-async def test_a_deleted_home_device_is_made_anew(laptop: Laptop) -> None:
+DELETIONS = ["link del homeward0", "rule del pref 209", "rule del pref 200"]
+
+
+@pytest.mark.parametrize("deletion", DELETIONS)
+async def test_what_somebody_deletes_is_made_anew_and_open_again(laptop: Laptop, deletion: str) -> None:
+    await laptop.apply(laptop.clear)
+    rules = laptop.stations.laptop.ip("rule")
+    told: list[str] = []
+    laptop.plans.on_mended = told.append
+    laptop.stations.laptop.ip(deletion)
+    await eventually(lambda: told)
+    assert laptop.stations.laptop.ip("rule") == rules
+    with application() as sender:
+        sender.sendto(b"x", (str(PEER), 9))
+    assert (await eventually(laptop.tunnelled)).src == str(HOME)
+    assert len(told) == 1
+    assert told[0].endswith("made anew")
+    await laptop.plans.apply(EMPTY_PLAN)
+    await asyncio.sleep(0.05)
+    assert len(told) == 1, "what we take away ourselves is nothing to mend"
+
+
+@pytest.mark.parametrize("deletion", DELETIONS)
+async def test_what_is_made_anew_stays_held_if_it_was(laptop: Laptop, deletion: str) -> None:
+    await laptop.apply(laptop.clear)
+    told: list[str] = []
+    laptop.plans.on_mended = told.append
+    laptop.plans.hold()
+    laptop.stations.laptop.ip(deletion)
+    await eventually(lambda: told)
+    with application() as sender:
+        sender.sendto(b"x", (str(PEER), 9))
+    await eventually(lambda: laptop.plans.counters()[0] == 1)
+    assert laptop.tunnelled() is None
+
+
+async def test_a_hold_between_a_loss_and_its_mending_wins(laptop: Laptop) -> None:
     await laptop.apply(laptop.clear)
     told: list[str] = []
     laptop.plans.on_mended = told.append
     laptop.stations.laptop.ip("link del homeward0")
+    laptop.tunnel._take_from_device()  # it notices now, and mending begins when the loop comes to it
+    laptop.plans.hold()
     await eventually(lambda: told)
     with application() as sender:
         sender.sendto(b"x", (str(PEER), 9))
-    assert (await eventually(laptop.tunnelled)).src == str(HOME)
-    await laptop.plans.apply(EMPTY_PLAN)
+    await asyncio.sleep(0.05)
+    assert laptop.tunnelled() is None
+
+
+async def test_other_peoples_rules_are_no_business_of_ours(laptop: Laptop) -> None:
+    await laptop.apply(laptop.clear)
+    told: list[str] = []
+    laptop.plans.on_mended = told.append
+    laptop.stations.laptop.ip("rule add pref 210 to 192.0.2.0/24 lookup main")
+    laptop.stations.laptop.ip("rule del pref 210")
+    await asyncio.sleep(0.1)
+    assert told == []

@@ -13,6 +13,7 @@ import asyncio
 import errno
 import logging
 import socket
+import struct
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -49,6 +50,10 @@ _MAIN_TABLE = 254
 _UDP = 17
 _INVERT = 2  # FIB_RULE_INVERT: "not"
 _IP_AND_TCP = 40
+_RULE_GROUP = 0x80  # RTMGRP_IPV4_RULE
+_RTM_DELRULE = 33
+_FRA_PRIORITY = 6
+_RULE_BODY = 16 + 12  # struct nlmsghdr and struct fib_rule_hdr
 
 _RULES: Final[tuple[dict[str, Any], ...]] = (
     {"priority": RULE_IKE, "fwmark": MARK_IKE, "fwmask": 0xFFFFFFFF, "table": _MAIN_TABLE},
@@ -135,10 +140,11 @@ class NetlinkPlans:
         self._open_path: access.Path | None = None
         self._held = True
         self._holds = 0
+        self._rules: socket.socket | None = None
         self._mending: asyncio.Task[None] | None = None
         self.on_mended: Callable[[str], None] = lambda what: None
-        """Called with words when somebody deleted the home device and it was made anew, or could not be."""
-        tunnel.on_lost = self._device_lost
+        """Called with words when somebody deleted our device or a rule and it was made anew, or could not be."""
+        tunnel.on_lost = lambda: self._taken_away(HOME_DEVICE)
 
     # --- the port --------------------------------------------------------------------------------------------------
 
@@ -153,8 +159,12 @@ class NetlinkPlans:
 
         Raises PlanError with the step that failed; traffic is then held, and the next plan is carried out as a whole.
         """
+        await self._apply(plan, None)
+
+    async def _apply(self, plan: NetworkPlan, holds: int | None) -> None:
+        """The same, opening only if there have been no more than so many holds (None: as many as by now)."""
         async with self._lock:
-            holds = self._holds
+            holds = self._holds if holds is None else holds
             self._wanted = plan
             if plan == self._applied and (not self._held or not isinstance(plan.traffic, Tunnelled)):
                 return
@@ -180,6 +190,10 @@ class NetlinkPlans:
             self._mending.cancel()
         self._tunnel.detach()
         self._fence.close()
+        if self._rules is not None:
+            asyncio.get_running_loop().remove_reader(self._rules)
+            self._rules.close()
+            self._rules = None
         if self._ip is not None:
             self._ip.close()
             self._ip = None
@@ -248,6 +262,7 @@ class NetlinkPlans:
         with _Step("setting the home routes"):
             await self._put_routes(index, home_address, destinations, mss)
         with _Step("setting the routing rules"):
+            self._watch_rules()
             for rule in _RULES:
                 try:
                     await ip.rule("add", family=socket.AF_INET, **rule)
@@ -329,22 +344,65 @@ class NetlinkPlans:
             self._ip = AsyncIPRoute()
         return self._ip
 
-    def _device_lost(self) -> None:
-        """Somebody deleted the home device: make everything anew, since its address and routes went with it."""
-        log.warning("%s was deleted by another program", HOME_DEVICE)
-        self._held = True
-        self._applied, self._routed = None, None
-        if self._wanted is not None and self._wanted.home_address is not None:
-            self._mending = asyncio.get_running_loop().create_task(self._mend(self._wanted))
+    def _watch_rules(self) -> None:
+        """Hear of deleted rules: systemd-networkd removes all that it does not know whenever it starts."""
+        if self._rules is None:
+            self._rules = socket.socket(
+                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
+            )
+            self._rules.bind((0, _RULE_GROUP))
+            asyncio.get_running_loop().add_reader(self._rules, self._look_at_rules)
 
-    async def _mend(self, plan: NetworkPlan) -> None:
+    def _look_at_rules(self) -> None:
+        assert self._rules is not None
+        deleted = False
+        while True:
+            try:
+                deleted |= _tells_of_a_deleted_rule(self._rules.recv(1 << 16))
+            except BlockingIOError:
+                break
+            except OSError:  # ENOBUFS: more happened than fits; assume the worst
+                deleted = True
+        if deleted:
+            self._taken_away("the routing rules")
+
+    def _taken_away(self, what: str) -> None:
+        """Somebody deleted what is ours: carry the plan out anew, and open only what was open."""
+        if self._wanted is None or self._wanted.home_address is None:
+            return  # it was us
+        log.warning("another program deleted %s", what)
+        holds = -1 if self._held else self._holds
+        self._held = True
+        self._tunnel.hold()
+        self._applied, self._routed = None, None
+        self._mending = asyncio.get_running_loop().create_task(self._mend(self._wanted, holds, what=what))
+
+    async def _mend(self, plan: NetworkPlan, holds: int, *, what: str) -> None:
+        if self._wanted is not plan:
+            return  # a newer plan was carried out meanwhile, and as a whole
         try:
-            if self._wanted is plan:
-                await self.apply(plan)
+            await self._apply(plan, holds)
         except AdapterError as error:
-            self.on_mended(f"another program deleted {HOME_DEVICE}, and it could not be made anew: {error}")
+            self.on_mended(f"another program deleted {what}, and it could not be made anew: {error}")
         else:
-            self.on_mended(f"another program deleted {HOME_DEVICE}; it was made anew")
+            self.on_mended(f"another program deleted {what}; it was made anew")
+
+
+def _tells_of_a_deleted_rule(octets: bytes) -> bool:
+    """Whether a netlink datagram says that a rule with one of our preferences was deleted (RTM_DELRULE)."""
+    at = 0
+    while at + _RULE_BODY < len(octets):
+        length, kind = struct.unpack_from("=IH", octets, at)
+        if length < _RULE_BODY:
+            return False
+        inner = at + _RULE_BODY
+        while kind == _RTM_DELRULE and inner + 8 <= at + length:
+            size, name, value = struct.unpack_from("=HHI", octets, inner)
+            if name == _FRA_PRIORITY and value in {rule["priority"] for rule in _RULES}:
+                return True
+            inner += max((size + 3) & ~3, 4)
+        at += (length + 3) & ~3
+    return False
 
 
 class _Step:
