@@ -2,17 +2,18 @@
 """The stories of RFC 5266 section 3.4 and of scenarios.md, in simulated time."""
 
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import pytest
 
 from homeward.model.access import AccessMode, ClearPath, Link, VpnPath
 from homeward.model.effects import ApplyPlan, CheckVpn, MoveVpn, SendRegistration, StartVpn, StopVpn
-from homeward.model.inputs import LinksObserved, ReconnectRequested, Resumed
+from homeward.model.inputs import LinksObserved, ReconnectRequested, Resumed, VpnReported
 from homeward.model.plan import Held, Tunnelled
 from homeward.model.profile import Timers
 from homeward.model.status import ClientState, Trust
-from homeward.model.vpn import VpnState
-from tests.scenarios.simulation import World, make_profile
+from homeward.model.vpn import VpnEstablished, VpnState
+from tests.scenarios.simulation import GATEWAY, World, make_profile
 
 
 def effects_since(world: World, at: float, kind: type) -> list[float]:
@@ -378,6 +379,23 @@ def test_gateway_name_is_resolved_first() -> None:
     world.plug("ext1")
     world.run(1)
     assert world.mode() is AccessMode.MC
+
+
+def test_vpn_that_outlived_a_killed_daemon_is_let_through_and_used_s14() -> None:
+    """The next life finds the VPN before it has looked the gateway's name up, and asks for a sign of life."""
+    world = World(profile=make_profile(gateway="gw.example.test"))
+    address = world.places["ext1"].address().ip
+    inner = IPv4Address("10.9.0.5")
+    world.engine.inner, world.engine.local = inner, address
+    world.feed(VpnReported(VpnEstablished(address, GATEWAY, inner, mobike=True, behind_nat=False)))
+    world.plug("ext1")
+    _, plan = world.plans[-1]
+    assert plan.fence is not None
+    assert plan.fence.gateways == (GATEWAY,)
+    assert effects_since(world, 0, CheckVpn) == [world.now]
+    world.run(1)
+    assert world.mode() is AccessMode.MC
+    assert not effects_since(world, 0, StartVpn)
 
 
 def test_a_network_that_lends_no_address_is_told_until_it_does() -> None:

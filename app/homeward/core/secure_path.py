@@ -179,6 +179,9 @@ class SecurePath:
             return SecurePathStep((StopVpn("the VPN is not needed here"),))
         self.state = VpnState.UP
         self.inner, self.mobike, self._local = report.inner, report.mobike, report.local
+        if report.remote not in self.addresses:
+            # It stood before we did: the fence must let the gateway through, whose name nobody has looked up yet.
+            self.addresses = (report.remote, *self.addresses)
         self.cause = self.code = ""
         self._failures = 0
         self.deadline = None
