@@ -84,7 +84,7 @@ def install(groups: tuple[Group, ...], who: Caller) -> None:
     # The password is asked for here, where the terminal is still the person's.
     if command[0] == "sudo" and subprocess.run(["sudo", "-v"], check=False).returncode != 0:
         raise console.Failed("sudo refused: install the packages above yourself, then run this again.")
-    console.watch(f"Installing {len(names(groups))} packages", command, log=LOGS / "packages.log")
+    console.watch("Installing packages", command, log=LOGS / "packages.log")
 
 
 def names(groups: Iterable[Group]) -> list[str]:
@@ -107,5 +107,5 @@ def _simulate(packages: list[str]) -> str:
     simulated = subprocess.run(command, capture_output=True, text=True, check=False)
     count = len(re.findall(r"^Inst ", simulated.stdout, re.MULTILINE))
     if simulated.returncode != 0 or count == 0:
-        return f"{len(packages)} packages, and what they depend on"
-    return f"{count} packages in all, with what they depend on"
+        return "With them comes what they depend on"
+    return f"With what they depend on: {count}"

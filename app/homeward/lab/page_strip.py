@@ -62,7 +62,8 @@ def _ends(stage: Stage) -> Iterable[float]:
 
 
 def _row(stage: Stage, scale: Scale, *, is_first: bool) -> str:
-    known = (stage.address_ms or 0.0) + (stage.verdict_ms or 0.0)
+    # A negative duration is a fault of the measurement: it is shown, and moves nothing to the left.
+    known = (stage.address_ms or 0.0) + max(0.0, stage.verdict_ms or 0.0)
     phases = (("address", 0.0, stage.address_ms), ("verdict", stage.address_ms or 0.0, stage.verdict_ms))
     verdict = "no verdict" if stage.verdict_ms is None else f"+ {milliseconds(stage.verdict_ms)}"
     knowing = f"{milliseconds(stage.address_ms)} {verdict}"
