@@ -8,6 +8,8 @@ from functools import cache
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ("tests.world.rows",)
+
 LAB_SECONDS = 240
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
