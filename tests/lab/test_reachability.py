@@ -3,6 +3,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -65,8 +66,12 @@ def test_every_access_network_gives_an_address_and_a_resolver(
     address = move(network)
     assert address.startswith(str(ACCESS_NETWORKS[network].prefix[0])[:-1])
     assert laptop_addresses(lab) == [address], "an address of another network is left"
-    laptop = Host(lab, LAPTOP)
-    assert laptop.run("getent", "hosts", GATEWAY_NAME).stdout.split()[0] == str(GATEWAY_ADDRESS)
+    # The DHCP client writes the resolver's file after it has set the address.
+    deadline = time.monotonic() + 5
+    while not (found := Host(lab, LAPTOP).run("getent", "hosts", GATEWAY_NAME, check=False).stdout.split()):
+        assert time.monotonic() < deadline, "the gateway's name is not found"
+        time.sleep(0.02)
+    assert found[0] == str(GATEWAY_ADDRESS)
 
 
 @pytest.mark.parametrize("network", ["trust1", "trust2"])

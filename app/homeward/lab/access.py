@@ -19,7 +19,12 @@ from homeward.lab.topology import ACCESS_NETWORKS, CABLE, LAPTOP, SWITCH, port_n
 
 _DHCP: Final = "dhcp"
 # The lease of another network would be asked for first, and refused.
-_FORGET_LEASE: Final = ("sh", "-c", 'rm -f /var/lib/dhcp/dhclient.leases; exec "$@"', _DHCP)
+_FORGET_LEASE: Final = (
+    "sh",
+    "-c",
+    'rm -f /var/lib/dhcp/dhclient.leases /var/lib/dhcpcd/*.lease; exec "$@"',
+    _DHCP,
+)
 PORT: Final = port_name(LAPTOP, CABLE)
 
 
@@ -45,7 +50,7 @@ def dhcp_client() -> tuple[str, ...]:
             "-lf", "/var/lib/dhcp/dhclient.leases", "-pf", "/run/dhclient.pid", CABLE,
         )  # fmt: skip
     if shutil.which("dhcpcd"):
-        return ("dhcpcd", "--nobackground", "--ipv4only", "--config", "/etc/dhcpcd.conf", CABLE)
+        return ("dhcpcd", "--nobackground", "--config", "/etc/dhcpcd.conf", CABLE)
     raise LabError("no DHCP client: install isc-dhcp-client or dhcpcd-base")
 
 

@@ -37,8 +37,15 @@ request subnet-mask, broadcast-address, routers, domain-name-servers;
 timeout 20;
 retry 5;
 """
-# DHCP's own duplicate address detection takes five seconds; the lab's servers do not ask for it either (--no-ping).
-_DHCPCD_CONF = "noarp\nnoipv6\nnohook resolv.conf-other hostname ntp\nclientid\npersistent\n"
+# Its probe for duplicate addresses takes five seconds and its random delay up to one; a laptop's network manager sets
+# both aside as well.
+_DHCPCD_CONF = """\
+noarp
+nodelay
+ipv4only
+option routers, domain_name_servers
+nohook hostname timesyncd chrony openntpd
+"""
 
 Progress = Callable[[str], None]
 

@@ -278,7 +278,14 @@ class Init:
 
     def ended(self, service, status):
         service.status = status
-        for entry in [each for each in self.waiting if each[0] is service]:
+        stopped = [each for each in self.waiting if each[0] is service]
+        if stopped:
+            # Its helpers go with it, as they would with systemd: it was started as the leader of a group of its own.
+            try:
+                os.killpg(service.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        for entry in stopped:
             self.waiting.remove(entry)
             self.answer(entry[1], {"status": status})
 
