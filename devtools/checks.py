@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-from devtools import console
+from devtools import console, kernel
 from devtools.machine import BUILD, CACHE, LOGS, ROOT, Caller, run, settings
 from devtools.venv import program
 
@@ -34,8 +34,9 @@ LAYERS = (
     Layer("decisions and codec", ("unit", "property", "oracle", "scenarios", "architecture"), 5),
     Layer("components and tray", ("contract", "component", "gui"), 4),
     Layer("lab", ("lab",), 6),
+    Layer("kernel", ("kernel",), 4),
 )
-SLOW_LAYERS = (Layer("kernel and benchmarks", ("kernel", "bench"), 30),)
+SLOW_LAYERS = (Layer("benchmarks", ("bench",), 30),)
 _STATIC_MINUTES = 2.0
 _PATIENCE = 4.0
 """A layer is interrupted after this many times its budget: it hangs."""
@@ -70,7 +71,7 @@ class Tally:
 
 
 def environment(who: Caller) -> dict[str, str]:
-    return who.user_environment() | settings() | {"QT_API": "pyside6"}
+    return who.user_environment() | settings() | kernel.setting(who) | {"QT_API": "pyside6"}
 
 
 def static(who: Caller) -> list[str]:
