@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 ALGORITHM_NAMES = {
     AuthenticationAlgorithm.HMAC_MD5: "HMAC-MD5",
     AuthenticationAlgorithm.HMAC_SHA256: "HMAC-SHA-256",
+    AuthenticationAlgorithm.HMAC_SHA1: "HMAC-SHA-1",
+    AuthenticationAlgorithm.KEYED_MD5: "keyed MD5",
+    AuthenticationAlgorithm.KEYED_MD5_RFC2002: "keyed MD5 (RFC 2002)",
 }
 
 

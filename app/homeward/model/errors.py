@@ -4,7 +4,6 @@
 What a peer or the world does is never an exception above the edge of the program: the wire errors below are
 caught where octets are decoded, the adapter errors where an effect is executed, and both become values there.
 """
-# ruff: noqa: N818 - these names say what happened; "Error" at the end of each would add nothing
 
 from __future__ import annotations
 
@@ -37,6 +36,14 @@ class UnknownCriticalExtension(WireError):
 
 class UnknownMessage(WireError):
     """The first octet names no message that this decoder reads."""
+
+
+class BadChecksum(WireError):
+    """Octets that were damaged on their way, or made by somebody who cannot count."""
+
+
+class NotFromThisLink(WireError):
+    """A message of agent discovery whose TTL shows that it may have come from elsewhere (RFC 3543 6.1)."""
 
 
 class LocalProtocolError(HomewardError):

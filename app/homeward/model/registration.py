@@ -9,9 +9,13 @@ from ipaddress import IPv4Address
 from typing import Final, NewType
 
 from homeward.model.errors import LocalProtocolError, ProfileError
+from homeward.model.fields import require_field
+from homeward.model.nat_traversal import UdpTunnelReply, UdpTunnelRequest
 from homeward.model.reply_codes import ReplyCode as ReplyCode
 from homeward.model.reply_codes import is_from_foreign_agent, is_from_home_agent, sentence_for
+from homeward.model.revocation import RevocationSupport
 from homeward.model.secret import Secret
+from homeward.model.shown_text import require_shown_text
 
 Spi = NewType("Spi", int)
 """Security Parameter Index, 32 bits; 0 to 255 are reserved (RFC 5944 1.6)."""
@@ -33,6 +37,12 @@ class AuthenticationAlgorithm(Enum):
     """The mandatory algorithm of RFC 5944 3.5.1, for other people's agents; 16 octets."""
     HMAC_SHA256 = "hmac-sha256"
     """Ours by private agreement of the SPI, preferred between our own two ends; 32 octets."""
+    HMAC_SHA1 = "hmac-sha1"
+    """For other people's agents that an SPI says it of; 20 octets."""
+    KEYED_MD5 = "keyed-md5"
+    """MD5 with the key before and behind, the SPI covered (RFC 3344 3.5.1): for old agents only (R-170)."""
+    KEYED_MD5_RFC2002 = "keyed-md5-rfc2002"
+    """The same as RFC 2002 3.5.1 had it, which does not cover the SPI: for still older agents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +96,9 @@ class RequestFlags(IntFlag):
 class RegistrationRequest:
     """The mobile node asks its home agent to bind its home address to a care-of address (RFC 5944 3.3).
 
-    ``lifetime`` in seconds: 0 deregisters, 0xffff is for ever. LocalProtocolError for a value that does not
-    fit its field.
+    ``lifetime`` in seconds: 0 deregisters, 0xffff is for ever. ``udp_tunnel`` (RFC 3519 3.1) and
+    ``revocation_support`` (RFC 3543 3.2) are the mobile node's own, never what a foreign agent added.
+    LocalProtocolError for a value that does not fit its field.
     """
 
     lifetime: int
@@ -98,11 +109,13 @@ class RegistrationRequest:
     identification: Identification
     flags: RequestFlags
     nai: str | None = None
+    udp_tunnel: UdpTunnelRequest | None = None
+    revocation_support: RevocationSupport | None = None
 
     def __post_init__(self) -> None:
-        _require_field("lifetime", self.lifetime, bits=16)
-        _require_field("flags", self.flags, bits=8)
-        _require_field("identification", self.identification, bits=64)
+        require_field("lifetime", self.lifetime, bits=16)
+        require_field("flags", self.flags, bits=8)
+        require_field("identification", self.identification, bits=64)
         _require_nai(self.nai)
 
 
@@ -113,7 +126,9 @@ class RegistrationReply:
     ``code`` stays a plain number, since codes without a name are legal on the wire. ``lifetime`` in seconds
     means something only on success (and the foreign agent's limit with code 69).
     ``trusted_networks_configured`` is the extension of RFC 5265 3.4; in a decoded reply it is true only
-    if it stood before the authenticator, and it is worth as much as that authenticator.
+    if it stood before the authenticator, and it is worth as much as that authenticator. The same holds
+    for ``udp_tunnel`` (RFC 3519 3.2), ``revocation_support`` (RFC 3543 3.2) and ``message``, the home agent's words for
+    people (RFC 4917): to be shown, never to be acted on.
     LocalProtocolError for a value that does not fit its field.
     """
 
@@ -125,12 +140,17 @@ class RegistrationReply:
     identification: Identification
     nai: str | None = None
     trusted_networks_configured: bool = False
+    udp_tunnel: UdpTunnelReply | None = None
+    revocation_support: RevocationSupport | None = None
+    message: str | None = None
 
     def __post_init__(self) -> None:
-        _require_field("code", self.code, bits=8)
-        _require_field("lifetime", self.lifetime, bits=16)
-        _require_field("identification", self.identification, bits=64)
+        require_field("code", self.code, bits=8)
+        require_field("lifetime", self.lifetime, bits=16)
+        require_field("identification", self.identification, bits=64)
         _require_nai(self.nai)
+        if self.message is not None:
+            require_shown_text(self.message)
 
     @property
     def is_success(self) -> bool:
@@ -171,8 +191,3 @@ def _require_nai(nai: str | None) -> None:
     fault = None if nai is None else nai_fault(nai)
     if fault is not None:
         raise LocalProtocolError(f"not a usable network access identifier: {fault}")
-
-
-def _require_field(name: str, value: int, *, bits: int) -> None:
-    if not 0 <= value < 1 << bits:
-        raise LocalProtocolError(f"{name} {value} does not fit {bits} bits")

@@ -1,45 +1,59 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The mobile-home authenticator: made over what leaves, checked over what arrived (RFC 5944 3.5.1)."""
+"""Authenticators of mobile node, foreign agent and home agent: made over what leaves, checked over what arrived.
+
+All three extensions cover the message from its first octet up to and including their own SPI (RFC 5944 3.5.1): a later
+one covers the earlier ones with their authenticators, and nothing covers what stands behind it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import struct
-from typing import Final
+from typing import Final, assert_never
 
 from homeward.model.registration import AuthenticationAlgorithm, MobilitySecurityAssociation
 from homeward.wire.decoded import Decoded
 from homeward.wire.extensions import ExtensionType
 
-_DIGEST_NAMES: Final[dict[AuthenticationAlgorithm, str]] = {
-    AuthenticationAlgorithm.HMAC_MD5: "md5",
-    AuthenticationAlgorithm.HMAC_SHA256: "sha256",
-}
-
 AUTHENTICATOR_OCTETS: Final[dict[AuthenticationAlgorithm, int]] = {
     AuthenticationAlgorithm.HMAC_MD5: 16,
     AuthenticationAlgorithm.HMAC_SHA256: 32,
+    AuthenticationAlgorithm.HMAC_SHA1: 20,
+    AuthenticationAlgorithm.KEYED_MD5: 16,
+    AuthenticationAlgorithm.KEYED_MD5_RFC2002: 16,
 }
 """Always the whole digest: a shorter one is not the algorithm that was agreed on."""
 
 _SPI_OCTETS: Final = 4
 
 
-def authenticate(octets: bytes, association: MobilitySecurityAssociation) -> bytes:
-    """The message with its MN-HA extension appended, covering everything before and the extension's own header."""
+def authenticate(
+    octets: bytes,
+    association: MobilitySecurityAssociation,
+    *,
+    by: ExtensionType = ExtensionType.MOBILE_HOME_AUTHENTICATION,
+) -> bytes:
+    """The message with an authentication extension of that type appended: it covers all before and its own header."""
     size = _SPI_OCTETS + AUTHENTICATOR_OCTETS[association.algorithm]
-    covered = octets + struct.pack("!BBI", ExtensionType.MOBILE_HOME_AUTHENTICATION, size, association.spi)
+    covered = octets + struct.pack("!BBI", by, size, association.spi)
     return covered + _digest(covered, association)
 
 
-def verify(octets: bytes, decoded: Decoded, association: MobilitySecurityAssociation) -> bool:
+def verify(
+    octets: bytes,
+    decoded: Decoded,
+    association: MobilitySecurityAssociation,
+    *,
+    by: ExtensionType = ExtensionType.MOBILE_HOME_AUTHENTICATION,
+) -> bool:
     """Whether the holder of this association's key made these octets, as far as its authenticator covers them.
 
-    False unless there is exactly one MN-HA extension, with this association's SPI and the full
+    False unless there is exactly one extension of that type, with this association's SPI and the full
     length of its algorithm, and ``decoded`` was read from these very octets. Takes a time that does
     not depend on how much of the authenticator is right.
     """
-    authentication = decoded.authentication
+    authentication = decoded.authentication_by(by)
     if authentication is None or decoded.octets != octets:
         return False
     if authentication.spi != association.spi:
@@ -51,4 +65,22 @@ def verify(octets: bytes, decoded: Decoded, association: MobilitySecurityAssocia
 
 
 def _digest(covered: bytes, association: MobilitySecurityAssociation) -> bytes:
-    return hmac.digest(association.key.reveal(), covered, _DIGEST_NAMES[association.algorithm])
+    key, algorithm = association.key.reveal(), association.algorithm
+    match algorithm:
+        case AuthenticationAlgorithm.HMAC_MD5:
+            return hmac.digest(key, covered, "md5")
+        case AuthenticationAlgorithm.HMAC_SHA256:
+            return hmac.digest(key, covered, "sha256")
+        case AuthenticationAlgorithm.HMAC_SHA1:
+            return hmac.digest(key, covered, "sha1")
+        case AuthenticationAlgorithm.KEYED_MD5:
+            return _md5(key + covered + key)
+        case AuthenticationAlgorithm.KEYED_MD5_RFC2002:
+            return _md5(key + covered[:-_SPI_OCTETS] + key)
+        case _:
+            assert_never(algorithm)
+
+
+def _md5(octets: bytes) -> bytes:
+    # Not our choice: the peer's administrator has one of these, or the mandatory algorithm of an RFC.
+    return hashlib.md5(octets, usedforsecurity=True).digest()  # noqa: S324

@@ -10,12 +10,12 @@ otherwise, and the parse error which that may cause drops the message).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from enum import Enum, IntEnum
 from typing import Final, assert_never
 
-from homeward.model.errors import LocalProtocolError, UnknownCriticalExtension
+from homeward.model.errors import LocalProtocolError, TrailingOctets, Truncated, UnknownCriticalExtension
 from homeward.wire.cursor import Cursor
 
 
@@ -23,6 +23,10 @@ class ExtensionType(IntEnum):
     """The numbers that this program has a use for, now or as something to recognise."""
 
     PADDING = 0
+    MOBILITY_AGENT_ADVERTISEMENT = 16
+    """This one, 19 and 24 stand in router advertisements, which have a number space of their own."""
+    PREFIX_LENGTHS = 19
+    ADVERTISED_CHALLENGE = 24
     MOBILE_HOME_AUTHENTICATION = 32
     MOBILE_FOREIGN_AUTHENTICATION = 33
     FOREIGN_HOME_AUTHENTICATION = 34
@@ -31,7 +35,10 @@ class ExtensionType(IntEnum):
     UDP_TUNNEL_REPLY = 44
     FOREIGN_AGENT_ERROR = 45
     PROXY_MOBILE_NON_SKIPPABLE = 47
+    ENCAPSULATING_DELIVERY_STYLE = 130
     MOBILE_NODE_NAI = 131
+    MOBILE_FOREIGN_CHALLENGE = 132
+    REVOCATION_SUPPORT = 137
     UDP_TUNNEL_REQUEST = 144
     MESSAGE_STRING = 145
     TRUSTED_NETWORKS_CONFIGURED = 149
@@ -59,6 +66,13 @@ LAYOUTS: Final[dict[int, Layout]] = {
 """Every type that is not here is SIMPLE."""
 
 FIRST_SKIPPABLE: Final = 128
+
+KNOWN_SUB_TYPES: Final[dict[int, int]] = {
+    ExtensionType.GENERALIZED_AUTHENTICATION: 1,
+    ExtensionType.UDP_TUNNEL_REPLY: 0,
+    ExtensionType.FOREIGN_AGENT_ERROR: 0,
+}
+"""Of the critical types with a sub-type, the only one that is understood; another condemns the message too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +111,15 @@ def walk(octets: bytes, start: int, *, understood: frozenset[int]) -> Iterator[E
             raise UnknownCriticalExtension(f"extension {number} at octet {offset} is not understood")
 
 
+def require_known_sub_types(extensions: Iterable[Extension]) -> None:
+    """UnknownCriticalExtension for a critical extension of a sub-type that is not understood, wherever it stands."""
+    for one in extensions:
+        if one.sub_type != KNOWN_SUB_TYPES.get(one.number, one.sub_type):
+            raise UnknownCriticalExtension(
+                f"sub-type {one.sub_type} of extension {one.number} at octet {one.offset} is not understood"
+            )
+
+
 def encode(extension: Extension) -> bytes:
     """The octets of one extension; LocalProtocolError if it does not fit its layout."""
     layout = LAYOUTS.get(extension.number, Layout.SIMPLE)
@@ -110,6 +133,15 @@ def encode(extension: Extension) -> bytes:
     except struct.error as fault:
         raise LocalProtocolError(f"extension {extension.number} does not fit its fields: {fault}") from fault
     return header + extension.body
+
+
+def exact(extension: Extension, form: struct.Struct, what: str) -> tuple[int, ...]:
+    """The numbers in the body of an extension of fixed size; Truncated or TrailingOctets for any other size."""
+    if len(extension.body) < form.size:
+        raise Truncated(f"{what} at octet {extension.offset} ends after {len(extension.body)} octets of data")
+    if len(extension.body) > form.size:
+        raise TrailingOctets(f"{what} at octet {extension.offset} has {len(extension.body)} octets of data")
+    return form.unpack(extension.body)
 
 
 def _header(layout: Layout, number: int, *, sub_type: int, size: int) -> bytes:

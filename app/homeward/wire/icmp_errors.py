@@ -7,6 +7,7 @@ import struct
 from ipaddress import IPv4Address
 from typing import Final
 
+from homeward.wire.internet_checksum import checksum as checksum
 from homeward.wire.ip_in_ip import check_ipv4
 
 _ICMP: Final = 1
@@ -28,12 +29,3 @@ def fragmentation_needed(packet: bytes, mtu: int, source: IPv4Address) -> bytes:
         "!BBHHHBBH4s4s", 0x45, 0xC0, 20 + len(message), 0, 0, 64, _ICMP, 0, source.packed, packet[12:16]
     )
     return header[:10] + checksum(header).to_bytes(2, "big") + header[12:] + message
-
-
-def checksum(octets: bytes) -> int:
-    """The Internet checksum of octets in which the checksum's own place is zero (RFC 1071)."""
-    padded = octets + b"\0" * (len(octets) % 2)
-    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF

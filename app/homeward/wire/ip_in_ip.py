@@ -20,6 +20,7 @@ OVERHEAD: Final = 20
 TUNNEL_TTL: Final = 64
 """Enough to reach the other end; never inherited from the inner packet (R-284)."""
 
+_NAMES: Final = {PROTOCOL: "IP-in-IP", 47: "GRE", 55: "minimal encapsulation"}
 _MINIMUM: Final = 20
 _DONT_FRAGMENT: Final = 0x4000
 _OUTER: Final = struct.Struct("!BBHHHBBH4s4s")
@@ -74,14 +75,20 @@ def encapsulate(
     Identification and checksum are zero: Linux fills both in when the packet is sent (raw(7)). Raises a WireError for
     what is not an IPv4 packet, or would be longer than one may be.
     """
+    return outer_header(inner, PROTOCOL, source, destination, payload=len(inner), ttl=ttl) + inner
+
+
+def outer_header(
+    inner: bytes, protocol: int, source: IPv4Address, destination: IPv4Address, *, payload: int, ttl: int
+) -> bytes:
+    """The header in front of a tunnel's payload of that many octets, made after the inner packet's own header."""
     check_ipv4(inner)
-    total = len(inner) + OVERHEAD
+    total = OVERHEAD + payload
     if total > 0xFFFF:
         raise WireError(f"an inner packet of {len(inner)} octets is too long to be encapsulated")
     flags = (inner[6] << 8) & _DONT_FRAGMENT
     # RFC 6040 section 4.1, normal mode: the congestion field is copied with the rest of the octet.
-    outer = _OUTER.pack(0x45, inner[1], total, 0, flags, ttl, PROTOCOL, 0, source.packed, destination.packed)
-    return outer + inner
+    return _OUTER.pack(0x45, inner[1], total, 0, flags, ttl, protocol, 0, source.packed, destination.packed)
 
 
 def decapsulate(outer: bytes) -> Decapsulated:
@@ -91,20 +98,28 @@ def decapsulate(outer: bytes) -> Decapsulated:
     whole IPv4 packet inside another, for a fragment, and for a congestion mark on a packet whose transport
     cannot notice it (RFC 6040 section 4.2: to be dropped).
     """
-    check_ipv4(outer)
-    if outer[9] != PROTOCOL:
-        raise UnknownMessage(f"protocol {outer[9]} is not IP-in-IP")
-    if int.from_bytes(outer[6:8], "big") & 0x3FFF:
-        raise Truncated("a fragment of an IP-in-IP packet")
-    inner = outer[(outer[0] & 0x0F) * 4 :]
+    inner = open_outer(outer, PROTOCOL)
     check_ipv4(inner)
-    noticed = _notice_congestion(inner, outer[1] & _ECN)
+    noticed = notice_congestion(inner, outer[1])
     return Decapsulated(noticed, IPv4Address(outer[12:16]), IPv4Address(outer[16:20]))
 
 
-def _notice_congestion(inner: bytes, outer_ecn: int) -> bytes:
-    """Carry the outer header's congestion field into the inner packet."""
-    inner_ecn = inner[1] & _ECN
+def open_outer(outer: bytes, protocol: int) -> bytes:
+    """What stands behind the header of a whole IPv4 packet of that protocol; a WireError for another, or a fragment."""
+    check_ipv4(outer)
+    if outer[9] != protocol:
+        raise UnknownMessage(f"protocol {outer[9]} is not {_NAMES.get(protocol, protocol)}")
+    if int.from_bytes(outer[6:8], "big") & 0x3FFF:
+        raise Truncated(f"a fragment of {_NAMES.get(protocol, protocol)}")
+    return outer[(outer[0] & 0x0F) * 4 :]
+
+
+def notice_congestion(inner: bytes, outer_tos: int) -> bytes:
+    """The inner packet with the congestion mark of the outer header's type of service (RFC 6040 section 4.2).
+
+    WireError for a mark on a packet whose transport cannot notice it: to be dropped.
+    """
+    inner_ecn, outer_ecn = inner[1] & _ECN, outer_tos & _ECN
     if inner_ecn == 0 and outer_ecn == _CONGESTION_EXPERIENCED:
         raise WireError("congestion was marked on a packet whose transport does not know the mark")
     noticed = _NOTICED.get((inner_ecn, outer_ecn))

@@ -6,15 +6,17 @@ What the decoder does where the RFCs leave room:
 * ``message`` is built from the fixed part and from what stands before the single MN-HA extension. Anything
   behind it was not written by the peer (or need not have been), is not even interpreted, and is only listed.
   Without exactly one MN-HA extension the message is the fixed part alone.
-* Understood: MN-HA (32), NAI (131), in a reply Trusted Networks Configured (149). Read but ignored: MN-FA (33)
-  and FA-HA (34), since this program shares no association with a foreign agent. Every other type
-  up to 127 drops the message, so too 36, 38, 44 and 45 until they are implemented; every other
-  type from 128 is stepped over, so too 144 and 145.
-* Two NAIs, or two Trusted Networks Configured, before the MN-HA extension are a BadExtension: which of them counts
+* Understood: MN-HA (32), NAI (131), Revocation Support (137); in a request UDP Tunnel Request (144), in a reply UDP
+  Tunnel Reply (44), Trusted Networks Configured (149) and the home agent's Message String (145). What stands behind
+  MN-HA is framed here and read by ``wire.relay``: MN-FA (33), FA-HA (34), Encapsulating Delivery Style (130),
+  Challenge (132), in a request MN-AAA (36/1), in a reply FA Error (45). Every other type up to 127, and another
+  sub-type of 36, 44 or 45, drops the message; every other type from 128 is stepped over.
+* Two of a kind before the MN-HA extension are a BadExtension: which of them counts
   must not be a matter of the reader's taste. So are a NAI that is empty, not UTF-8 or not printable,
-  and an MN-HA extension with an empty authenticator.
-* Trusted Networks Configured has just one reserved octet, whose value is ignored: less is Truncated, more is
-  TrailingOctets. Under a sub-type other than 0 it is some other extension, and skipped.
+  and an MN-HA extension with an empty authenticator. Only Message Strings may be several: the first one is shown.
+* Of an extension of fixed size, less is Truncated, more is TrailingOctets; reserved fields are ignored. Revocation
+  Support may be longer than it is today (RFC 3543 3.2). Under a sub-type other than their own, 144 and 149 are some
+  other extension, and skipped.
 * Flags, codes and addresses are handed on as they are: judging them is the receiver's part.
 """
 
@@ -23,7 +25,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from ipaddress import IPv4Address
-from typing import Final, NamedTuple
+from typing import Final
 
 from homeward.model.errors import BadExtension, LocalProtocolError, Truncated, UnknownMessage
 from homeward.model.registration import (
@@ -32,13 +34,13 @@ from homeward.model.registration import (
     RegistrationReply,
     RegistrationRequest,
     RequestFlags,
-    Spi,
     nai_fault,
 )
+from homeward.wire import message_string, revocation_support, udp_tunnel
 from homeward.wire.authenticator import authenticate
 from homeward.wire.cursor import Cursor
-from homeward.wire.decoded import DecodedReply, DecodedRequest, MobileHomeAuthentication
-from homeward.wire.extensions import Extension, ExtensionType, encode, walk
+from homeward.wire.decoded import DecodedReply, DecodedRequest, Parts, only, split
+from homeward.wire.extensions import Extension, ExtensionType, encode, require_known_sub_types, walk
 
 REQUEST_TYPE: Final = 1
 REPLY_TYPE: Final = 3
@@ -52,24 +54,39 @@ _IN_EITHER: Final = frozenset(
         ExtensionType.MOBILE_FOREIGN_AUTHENTICATION,
         ExtensionType.FOREIGN_HOME_AUTHENTICATION,
         ExtensionType.MOBILE_NODE_NAI,
+        ExtensionType.MOBILE_FOREIGN_CHALLENGE,
+        ExtensionType.REVOCATION_SUPPORT,
     }
 )
-_IN_REQUEST: Final[frozenset[int]] = _IN_EITHER
-_IN_REPLY: Final[frozenset[int]] = _IN_EITHER | {ExtensionType.TRUSTED_NETWORKS_CONFIGURED}
+_IN_REQUEST: Final[frozenset[int]] = _IN_EITHER | {
+    ExtensionType.GENERALIZED_AUTHENTICATION,
+    ExtensionType.ENCAPSULATING_DELIVERY_STYLE,
+    ExtensionType.UDP_TUNNEL_REQUEST,
+}
+_IN_REPLY: Final[frozenset[int]] = _IN_EITHER | {
+    ExtensionType.UDP_TUNNEL_REPLY,
+    ExtensionType.FOREIGN_AGENT_ERROR,
+    ExtensionType.MESSAGE_STRING,
+    ExtensionType.TRUSTED_NETWORKS_CONFIGURED,
+}
 
 _TNC_SUB_TYPE: Final = 0
 _TNC_BODY: Final = b"\0"
-_SPI_OCTETS: Final = 4
 
 
 def encode_request(request: RegistrationRequest, association: MobilitySecurityAssociation) -> bytes:
     """The octets of a request, extensions in the order of RFC 5944 3.6.1.3, the MN-HA authentication last.
 
-    LocalProtocolError for reserved flags, which a sender leaves at zero (a test that needs such a message
-    builds it with ``authenticator.authenticate``).
+    What a foreign agent is told besides is appended by ``relay.tell_foreign_agent``. LocalProtocolError for reserved
+    flags, which a sender leaves at zero, and for a UDP Tunnel Request or Revocation Support with a foreign agent's
+    care-of address (RFC 3519 4.4, RFC 3543 3.2). A test that needs such a message builds it with
+    ``authenticator.authenticate``.
     """
     if request.flags.has_reserved:
         raise LocalProtocolError(f"reserved flags are never sent: {int(request.flags):#04x}")
+    co_located = RequestFlags.DECAPSULATE_SELF in request.flags
+    if not co_located and (request.udp_tunnel is not None or request.revocation_support is not None):
+        raise LocalProtocolError("UDP tunnels and revocation are for co-located care-of addresses only")
     fixed = _REQUEST.pack(
         REQUEST_TYPE,
         request.flags,
@@ -79,12 +96,33 @@ def encode_request(request: RegistrationRequest, association: MobilitySecurityAs
         request.care_of_address.packed,
         request.identification,
     )
-    return authenticate(fixed + _encode_nai(request.nai), association)
+    extensions = (
+        _encode_nai(request.nai)
+        + udp_tunnel.encode_request(request.udp_tunnel)
+        + revocation_support.encode_support(request.revocation_support)
+    )
+    return authenticate(fixed + extensions, association)
 
 
 def encode_reply(reply: RegistrationReply, association: MobilitySecurityAssociation) -> bytes:
     """The octets of a reply, everything that it says before its MN-HA authentication."""
-    fixed = _REPLY.pack(
+    tnc = b""
+    if reply.trusted_networks_configured:
+        number = ExtensionType.TRUSTED_NETWORKS_CONFIGURED
+        tnc = encode(Extension(number, _TNC_BODY, sub_type=_TNC_SUB_TYPE))
+    extensions = (
+        _encode_nai(reply.nai)
+        + udp_tunnel.encode_reply(reply.udp_tunnel)
+        + tnc
+        + revocation_support.encode_support(reply.revocation_support)
+        + message_string.encode_text(reply.message, by=message_string.Author.HOME_AGENT)
+    )
+    return authenticate(encode_fixed_reply(reply) + extensions, association)
+
+
+def encode_fixed_reply(reply: RegistrationReply) -> bytes:
+    """The fixed part alone: what a foreign agent's own denial begins with."""
+    return _REPLY.pack(
         REPLY_TYPE,
         reply.code,
         reply.lifetime,
@@ -92,11 +130,6 @@ def encode_reply(reply: RegistrationReply, association: MobilitySecurityAssociat
         reply.home_agent.packed,
         reply.identification,
     )
-    tnc = b""
-    if reply.trusted_networks_configured:
-        number = ExtensionType.TRUSTED_NETWORKS_CONFIGURED
-        tnc = encode(Extension(number, _TNC_BODY, sub_type=_TNC_SUB_TYPE))
-    return authenticate(fixed + _encode_nai(reply.nai) + tnc, association)
 
 
 def decode(octets: bytes | bytearray | memoryview) -> DecodedRequest | DecodedReply:
@@ -119,7 +152,7 @@ def _decode_request(octets: bytes) -> DecodedRequest:
     _, flags, lifetime, home_address, home_agent, care_of_address, identification = _REQUEST.unpack_from(
         octets
     )
-    parts = _split(tuple(walk(octets, _REQUEST.size, understood=_IN_REQUEST)))
+    parts = _read_extensions(octets, _REQUEST.size, _IN_REQUEST)
     request = RegistrationRequest(
         lifetime,
         IPv4Address(home_address),
@@ -128,6 +161,8 @@ def _decode_request(octets: bytes) -> DecodedRequest:
         identification=Identification(identification),
         flags=RequestFlags(flags),
         nai=_read_nai(parts.covered),
+        udp_tunnel=udp_tunnel.read_request(parts.covered),
+        revocation_support=revocation_support.read_support(parts.covered),
     )
     return DecodedRequest(octets, *parts, request)
 
@@ -135,7 +170,7 @@ def _decode_request(octets: bytes) -> DecodedRequest:
 def _decode_reply(octets: bytes) -> DecodedReply:
     _require(octets, _REPLY.size, "registration reply")
     _, code, lifetime, home_address, home_agent, identification = _REPLY.unpack_from(octets)
-    parts = _split(tuple(walk(octets, _REPLY.size, understood=_IN_REPLY)))
+    parts = _read_extensions(octets, _REPLY.size, _IN_REPLY)
     reply = RegistrationReply(
         code,
         lifetime,
@@ -144,39 +179,21 @@ def _decode_reply(octets: bytes) -> DecodedReply:
         identification=Identification(identification),
         nai=_read_nai(parts.covered),
         trusted_networks_configured=_read_trusted_networks_configured(parts.covered),
+        udp_tunnel=udp_tunnel.read_reply(parts.covered),
+        revocation_support=revocation_support.read_support(parts.covered),
+        message=message_string.read_text(parts.covered, by=message_string.Author.HOME_AGENT),
     )
     return DecodedReply(octets, *parts, reply)
 
 
-class _Parts(NamedTuple):
-    authentications: tuple[MobileHomeAuthentication, ...]
-    covered: tuple[Extension, ...]
-    unauthenticated: tuple[Extension, ...]
-
-
-def _split(extensions: Sequence[Extension]) -> _Parts:
-    places = [
-        at for at, one in enumerate(extensions) if one.number == ExtensionType.MOBILE_HOME_AUTHENTICATION
-    ]
-    authentications = tuple(_read_authentication(extensions[at]) for at in places)
-    if len(places) == 1:
-        return _Parts(authentications, tuple(extensions[: places[0]]), tuple(extensions[places[0] + 1 :]))
-    others = tuple(one for one in extensions if one.number != ExtensionType.MOBILE_HOME_AUTHENTICATION)
-    return _Parts(authentications, (), others)
-
-
-def _read_authentication(extension: Extension) -> MobileHomeAuthentication:
-    body = Cursor(extension.body)
-    spi = Spi(body.number(_SPI_OCTETS, "SPI"))
-    authenticator = body.rest()
-    if not authenticator:
-        raise BadExtension(f"the authentication extension at octet {extension.offset} has no authenticator")
-    header = 2 + _SPI_OCTETS
-    return MobileHomeAuthentication(spi, authenticator, covered=extension.offset + header)
+def _read_extensions(octets: bytes, start: int, understood: frozenset[int]) -> Parts:
+    extensions = tuple(walk(octets, start, understood=understood))
+    require_known_sub_types(extensions)
+    return split(extensions)
 
 
 def _read_nai(covered: Sequence[Extension]) -> str | None:
-    extension = _only(covered, ExtensionType.MOBILE_NODE_NAI)
+    extension = only(covered, ExtensionType.MOBILE_NODE_NAI)
     if extension is None:
         return None
     try:
@@ -191,20 +208,13 @@ def _read_nai(covered: Sequence[Extension]) -> str | None:
 
 def _read_trusted_networks_configured(covered: Sequence[Extension]) -> bool:
     ours = [one for one in covered if one.sub_type == _TNC_SUB_TYPE]
-    extension = _only(ours, ExtensionType.TRUSTED_NETWORKS_CONFIGURED)
+    extension = only(ours, ExtensionType.TRUSTED_NETWORKS_CONFIGURED)
     if extension is None:
         return False
     body = Cursor(extension.body)
     body.take(len(_TNC_BODY), "reserved octet of Trusted Networks Configured")
     body.finish("Trusted Networks Configured")
     return True
-
-
-def _only(extensions: Sequence[Extension], number: ExtensionType) -> Extension | None:
-    found = [one for one in extensions if one.number == number]
-    if len(found) > 1:
-        raise BadExtension(f"extension {int(number)} stands {len(found)} times before the authentication")
-    return found[0] if found else None
 
 
 def _encode_nai(nai: str | None) -> bytes:

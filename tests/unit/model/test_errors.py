@@ -16,6 +16,8 @@ from homeward.model import errors
         errors.BadExtension,
         errors.UnknownCriticalExtension,
         errors.UnknownMessage,
+        errors.BadChecksum,
+        errors.NotFromThisLink,
     ],
 )
 def test_wire_errors_are_one_family_of_value_errors(error: type[Exception]) -> None:

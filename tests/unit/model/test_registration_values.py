@@ -48,7 +48,13 @@ def test_borders_of_the_index(spi: int) -> None:
 
 
 def test_algorithms_by_the_names_of_profiles() -> None:
-    assert {one.value for one in AuthenticationAlgorithm} == {"hmac-md5", "hmac-sha256"}
+    assert {one.value for one in AuthenticationAlgorithm} == {
+        "hmac-md5",
+        "hmac-sha256",
+        "hmac-sha1",
+        "keyed-md5",
+        "keyed-md5-rfc2002",
+    }
 
 
 @pytest.mark.parametrize(

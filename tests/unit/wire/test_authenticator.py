@@ -18,6 +18,9 @@ def test_every_algorithm_has_a_length() -> None:
     assert {one: AUTHENTICATOR_OCTETS[one] for one in AuthenticationAlgorithm} == {
         AuthenticationAlgorithm.HMAC_MD5: 16,
         AuthenticationAlgorithm.HMAC_SHA256: 32,
+        AuthenticationAlgorithm.HMAC_SHA1: 20,
+        AuthenticationAlgorithm.KEYED_MD5: 16,
+        AuthenticationAlgorithm.KEYED_MD5_RFC2002: 16,
     }
 
 

@@ -74,10 +74,11 @@ def test_refused(error: type[WireError], octets: bytes, words: str) -> None:
 
 
 # Every number that RFCs give to something which is not read here, and a few that nobody gave away.
-CRITICAL = [1, 31, 35, 36, 37, 38, 39, 40, 43, 44, 45, 46, 47, 48, 49, 50, 99, 127]
-SKIPPABLE = [128, 129, 130, 132, 133, 134, 136, 137, 138, 139, 140, 144, 145, 147, 148, 150, 151, 200, 255]
+CRITICAL = [1, 16, 19, 24, 31, 35, 37, 38, 39, 40, 43, 46, 47, 48, 49, 50, 99, 127]
+SKIPPABLE = [128, 129, 130, 133, 134, 136, 138, 139, 140, 144, 147, 148, 150, 151, 200, 255]
 
 
+@pytest.mark.rows("R-102")
 @pytest.mark.parametrize("number", CRITICAL)
 @pytest.mark.parametrize("fixed", [V1_BODY, REPLY], ids=["request", "reply"])
 def test_critical_extension_that_is_not_understood_drops_the_message(number: int, fixed: bytes) -> None:
@@ -91,6 +92,32 @@ def test_critical_extension_that_is_not_understood_drops_the_message(number: int
             decode(octets)
 
 
+@pytest.mark.rows("R-102")
+@pytest.mark.parametrize(("number", "fixed"), [(36, REPLY), (44, V1_BODY), (45, V1_BODY)])
+def test_critical_extension_that_belongs_in_the_other_message(number: int, fixed: bytes) -> None:
+    with pytest.raises(UnknownCriticalExtension, match=f"extension {number} at octet"):
+        decode(authenticate(fixed, MD5) + bytes([number, 2, 0, 0]))
+
+
+@pytest.mark.rows("R-102")
+@pytest.mark.parametrize(
+    ("fixed", "extension"),
+    [
+        (V1_BODY, "2402001400000100" + "00" * 16),
+        (REPLY, "2c0601000000006e"),
+        (REPLY, "2d020141"),
+    ],
+)
+def test_critical_extension_of_another_sub_type_drops_the_message(fixed: bytes, extension: str) -> None:
+    for octets in (
+        authenticate(fixed, MD5) + hexadecimal(extension),
+        authenticate(fixed + hexadecimal(extension), MD5),
+    ):
+        with pytest.raises(UnknownCriticalExtension, match="sub-type"):
+            decode(octets)
+
+
+@pytest.mark.rows("R-102", "R-103")
 @pytest.mark.parametrize("number", SKIPPABLE)
 @pytest.mark.parametrize("size", [0, 1, 6, 255])
 def test_skippable_extension_is_stepped_over_by_its_length(number: int, size: int) -> None:
@@ -115,6 +142,7 @@ def test_authentication_with_foreign_agents_is_read_and_ignored(number: int) -> 
         decode(octets[:-1])
 
 
+@pytest.mark.rows("R-104")
 def test_padding_anywhere_is_one_octet_and_leaves_no_trace() -> None:
     octets = authenticate(REPLY + b"\0" + TNC + b"\0\0", MD5) + b"\0"
     decoded = decode(octets)

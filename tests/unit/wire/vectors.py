@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
+from homeward.model.nat_traversal import UdpTunnelReply, UdpTunnelRequest
 from homeward.model.registration import (
     AuthenticationAlgorithm,
     Identification,
@@ -19,6 +20,12 @@ from homeward.model.secret import Secret
 
 KEY = bytes(range(16))
 MD5 = MobilitySecurityAssociation(Spi(0x100), AuthenticationAlgorithm.HMAC_MD5, key=Secret(KEY))
+MN_FA = MobilitySecurityAssociation(
+    Spi(0x101), AuthenticationAlgorithm.HMAC_MD5, key=Secret(bytes(range(16, 32)))
+)
+SHA1 = MobilitySecurityAssociation(Spi(0x100), AuthenticationAlgorithm.HMAC_SHA1, key=Secret(KEY))
+KEYED_MD5 = MobilitySecurityAssociation(Spi(0x100), AuthenticationAlgorithm.KEYED_MD5, key=Secret(KEY))
+RFC2002 = MobilitySecurityAssociation(Spi(0x100), AuthenticationAlgorithm.KEYED_MD5_RFC2002, key=Secret(KEY))
 SHA256 = MobilitySecurityAssociation(Spi(0x100), AuthenticationAlgorithm.HMAC_SHA256, key=Secret(KEY))
 
 HOME_ADDRESS = IPv4Address("10.1.0.50")
@@ -99,10 +106,26 @@ V3 = Vector(
         care_of_address=INNER_ADDRESS,
         identification=Identification(0xEB3221C49ABCDEF0),
         nai=NAI,
+        udp_tunnel=UdpTunnelRequest(),
     ),
     MD5,
     covered=55,
-    sent_by_us=False,
+)
+V3R = Vector(
+    "V3r reply with NAI, UDP Tunnel Reply and trusted networks configured",
+    bytes.fromhex(
+        "030007080a0100320a010001eb3221c49abcdef0830f6d6e31406578616d706c652e636f6d2c0600000000006e950200"
+        "00201400000100d9fb24ab407163561a3a0053d8c9fcb1"
+    ),
+    replace(
+        _ACCEPTED,
+        lifetime=1800,
+        identification=Identification(0xEB3221C49ABCDEF0),
+        nai=NAI,
+        udp_tunnel=UdpTunnelReply(keepalive=110),
+    ),
+    MD5,
+    covered=55,
 )
 V4 = Vector(
     "V4 request, mode f, delivery style and MN-FA behind the authenticator",
@@ -157,16 +180,33 @@ V7_SHA256 = Vector(
     covered=30,
 )
 
-V3R = bytes.fromhex(
-    "030007080a0100320a010001eb3221c49abcdef0830f6d6e31406578616d706c652e636f6d2c0600000000006e950200"
-    "00201400000100d9fb24ab407163561a3a0053d8c9fcb1"
+V7_PREFIX_SUFFIX = Vector(
+    "V7-2002 the body of V1 under the keyed MD5 of RFC 2002",
+    V1_BODY + bytes.fromhex("201400000100e35ad1450626b17bc006d1ae433da10d"),
+    _PROBE,
+    RFC2002,
+    covered=30,
 )
-"""A reply with a UDP Tunnel Reply (44), which is critical and not implemented yet."""
-V7_PREFIX_SUFFIX = V1_BODY + bytes.fromhex("201400000100e35ad1450626b17bc006d1ae433da10d")
-"""The body of V1 under the keyed MD5 of RFC 2002, which this program does not speak."""
-V7_PREFIX_SUFFIX_SPI = V1_BODY + bytes.fromhex("201400000100193a852e652bf1cf709daa1038fa10df")
-V7_SHA1 = V1_BODY + bytes.fromhex("20180000010089c1cbbcad8029f8936082414f86262a95fea96b")
+V7_PREFIX_SUFFIX_SPI = Vector(
+    "V7-3344 the body of V1 under keyed MD5, the SPI covered",
+    V1_BODY + bytes.fromhex("201400000100193a852e652bf1cf709daa1038fa10df"),
+    _PROBE,
+    KEYED_MD5,
+    covered=30,
+)
+V7_SHA1 = Vector(
+    "V7-SHA1 the body of V1 under HMAC-SHA-1",
+    V1_BODY + bytes.fromhex("20180000010089c1cbbcad8029f8936082414f86262a95fea96b"),
+    _PROBE,
+    SHA1,
+    covered=30,
+)
 V8_TUNNEL_DATA = bytes.fromhex("040400004500001c00010000400166ac0a0100320a0100010800e5ca12340001")
 
-VECTORS = (V1, V2, V2BAD, V3, V4, V5, V6, V7_SHA256)
+V9_ADVERTISEMENT = bytes.fromhex("090013490102001e0a03000200000000100a0029025891000a03000213011800")
+V10_SOLICITATION = bytes.fromhex("0a00f5ff00000000")
+
+_V7 = (V7_SHA256, V7_SHA1, V7_PREFIX_SUFFIX, V7_PREFIX_SUFFIX_SPI)
+VECTORS = (V1, V2, V2BAD, V3, V3R, V4, V5, V6, *_V7)
+ASSOCIATIONS = (MD5, SHA256, SHA1, KEYED_MD5, RFC2002)
 OURS = tuple(vector for vector in VECTORS if vector.sent_by_us)
