@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from homeward.lab.access import Cable
-from homeward.lab.build import Builder, laptop_addresses
+from homeward.lab.build import ALL_HOSTS, Builder, laptop_addresses
 from homeward.lab.capture import HOPS, Captures
 from homeward.lab.director import Played
 from homeward.lab.host import Host
@@ -144,6 +144,18 @@ def test_an_interrupted_story_leaves_nothing_but_what_it_saw(
     assert tour.returncode not in (0, None)
     _nothing_is_left(fresh_state)
     assert (out / "logs" / "laptop-homewardd.log").stat().st_size > 0
+
+
+def test_a_killed_story_leaves_nothing_that_down_does_not_find(fresh_state: LabState, tmp_path: Path) -> None:
+    with _start(fresh_state, tmp_path / "out") as tour:
+        assert tour.stdout is not None
+        for line in tour.stdout:
+            if "trusted-c" in line:
+                break
+        tour.kill()
+        tour.communicate(timeout=20)
+    assert Builder(fresh_state).down() >= len(ALL_HOSTS)
+    _nothing_is_left(fresh_state)
 
 
 @pytest.mark.parametrize("service", ["homewardd", "charon"])
