@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address
 
+from homeward.agents.home_agent import HomeAgent
 from homeward.core.pacing import TokenBucket
 from homeward.model.access import AccessMode, ClearPath, VpnPath
 from homeward.model.effects import SendRegistration, StartVpn
@@ -182,7 +183,7 @@ def test_probing_goes_on_when_the_vpn_is_lost_for_good() -> None:
     assert world.mode() is AccessMode.C
 
 
-def replace_agent(world: World, prefix: str) -> object:
+def replace_agent(world: World, prefix: str) -> HomeAgent:
     world.agent_prefixes = (*world.agent_prefixes, prefix)
     return world.new_agent()
 

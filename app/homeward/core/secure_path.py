@@ -132,7 +132,7 @@ class SecurePath:
                     return SecurePathStep()
                 return SecurePathStep(self._fail("vpn-lost", cause, at))
             case VpnFailed(code, cause):
-                if not self._wanted:
+                if not self._wanted or not self._engine:
                     self._forget()
                     return SecurePathStep()
                 return SecurePathStep(self._fail(code, cause, at))

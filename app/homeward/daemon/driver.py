@@ -32,6 +32,9 @@ log = logging.getLogger("mip")
 
 LONGEST_SLEEP = 10.0
 """The timer never sleeps longer, in seconds, so that a suspend is noticed soon after waking."""
+MOST_WAITING = 16
+"""Facts that may wait when a datagram comes; it is dropped if there are more. At most two answers are ever due, and
+whoever floods us with others must not keep news of the links waiting behind them (R-64)."""
 SUSPENDED = 1.0
 """So much more on CLOCK_BOOTTIME than on CLOCK_MONOTONIC, in seconds, means that the machine slept."""
 
@@ -67,9 +70,11 @@ class Driver:
             gateway=profile.gateway,
             pre_shared_key=pre_shared_key,
             home_agent=str(agent.address),
+            failed=failed,
         )
         self._inputs: asyncio.Queue[Input] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
+        self._logged: tuple[str, str, str] | None = None
         self._awake = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
 
     def feed(self, fact: Input) -> None:
@@ -86,7 +91,8 @@ class Driver:
         await self._links.start(self._observe)
 
     async def stop(self, *, leave_plan: bool = False) -> None:
-        """End: VPN down and the machine as we found it, or with `leave_plan` just stop working."""
+        """End: VPN down and the machine as we found it, or with `leave_plan` just stop working. Raises AdapterError."""
+        self._world.plans.hold()  # From here on nobody watches the links.
         await self._links.stop()
         if self._task is not None:
             self._task.cancel()
@@ -95,12 +101,16 @@ class Driver:
         self._world.registrations.stop()
         try:
             if not leave_plan:
-                self._world.plans.hold()
-                await self._world.vpn.disconnect()
-                await self._world.plans.apply(EMPTY_PLAN)
+                await self._undo()
         finally:
             await self._world.vpn.stop()
             await self._world.journal.flush()
+
+    async def _undo(self) -> None:
+        try:
+            await self._world.vpn.disconnect()
+        finally:
+            await self._world.plans.apply(EMPTY_PLAN)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -118,7 +128,8 @@ class Driver:
         self.feed(LinksObserved(links))
 
     def _datagram(self, datagram: DatagramReceived) -> None:
-        self.feed(datagram)
+        if self._inputs.qsize() < MOST_WAITING:
+            self.feed(datagram)
 
     def _report(self, report: VpnReport) -> None:
         self.feed(VpnReported(report))
@@ -130,7 +141,9 @@ class Driver:
     async def _run(self) -> None:
         while True:
             try:
-                fact = await asyncio.wait_for(self._inputs.get(), self._sleep())
+                # Not wait_for(): in Python 3.11 it loses a cancellation that comes together with a fact.
+                async with asyncio.timeout(self._sleep()):
+                    fact = await self._inputs.get()
             except TimeoutError:
                 self._notice_sleep()
                 self._handle_deadline()
@@ -162,7 +175,12 @@ class Driver:
         if step.changed:
             snapshot = self._core.snapshot()
             self._retain_sockets()
-            log.info("%s, mode %s, trust %s", snapshot.state.value, snapshot.mode.value, snapshot.trust.value)
+            standing = (snapshot.state.value, snapshot.mode.value, snapshot.trust.value)
+            if (
+                standing != self._logged
+            ):  # A forged datagram changes the snapshot too, and must not fill the log.
+                self._logged = standing
+                log.info("%s, mode %s, trust %s", *standing)
             self._observer(snapshot)
 
     def _retain_sockets(self) -> None:

@@ -30,7 +30,7 @@ from homeward.model.inputs import EffectFailed, GatewayResolved, Input, PlanAppl
 from homeward.model.plan import Held
 from homeward.model.profile import GatewaySettings
 from homeward.model.secret import Secret
-from homeward.model.vpn import EngineLost, VpnFailed
+from homeward.model.vpn import VpnFailed
 from homeward.ports.world import NameQueries, NetworkPlans, Registrations, VpnEngine
 
 log = logging.getLogger("plan")
@@ -51,7 +51,7 @@ class World:
 
 
 class Executor:
-    """Effects of one connected profile. `feed` takes the inputs that they lead to."""
+    """Effects of one connected profile. `feed` takes the inputs that they lead to, `failed` an error of ours."""
 
     def __init__(
         self,
@@ -61,12 +61,14 @@ class Executor:
         gateway: GatewaySettings | None,
         pre_shared_key: Secret | None,
         home_agent: str,
+        failed: Callable[[BaseException], None],
     ) -> None:
         self._world = world
         self._feed = feed
         self._gateway = gateway
         self._pre_shared_key = pre_shared_key
         self._home_agent = home_agent
+        self._failed = failed
         self._newest_plan = 0
         self._configured: object = None
         self._plans: asyncio.Queue[ApplyPlan | SendRegistration] = asyncio.Queue()
@@ -112,7 +114,13 @@ class Executor:
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A worker that dies of an error of ours would leave plans or orders undone for ever, without a word."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
 
     def _send(self, effect: SendRegistration) -> None:
         try:
@@ -150,9 +158,10 @@ class Executor:
             try:
                 await self._give(order)
             except Unavailable as error:
+                # It may just have been slow: whether it is lost, and found again, the engine's own watch reports.
                 ike_log.warning("%s", error)
                 self._configured = None
-                self._feed(VpnReported(EngineLost(str(error))))
+                self._feed(VpnReported(VpnFailed("engine-missing", str(error))))
             except AdapterError as error:
                 ike_log.warning("%s", error)
                 self._feed(VpnReported(VpnFailed("gateway-refused", str(error))))
