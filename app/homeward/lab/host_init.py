@@ -21,21 +21,27 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWPID, CLONE_NEWNET = 0x00020000, 0x04000000, 0x20000000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
 COVERED = ("/tmp", "/run", "/var/lib")
 
+Spec = Mapping[str, Any]
+Answer = dict[str, Any]
+
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _check(result, what):
+def _check(result: int, what: str) -> None:
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def mount(source, target, kind=None, flags=0, data=None):
+def mount(source: str, target: str, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:
     """mount(2); OSError names the target."""
     encoded = [None if each is None else os.fsencode(each) for each in (source, target, kind, data)]
     _check(
@@ -46,7 +52,7 @@ def mount(source, target, kind=None, flags=0, data=None):
 # --- making the host -------------------------------------------------------------------------------------------------
 
 
-def record_identity(directory):
+def record_identity(directory: str) -> None:
     """Write down who we are seen from outside; process numbers are recycled, so the start time goes with it."""
     outer = os.readlink("/proc/self")
     with open("/proc/self/stat") as stat:
@@ -59,7 +65,7 @@ def record_identity(directory):
     os.rename(temporary, os.path.join(directory, "pid"))
 
 
-def make_private_etc():
+def make_private_etc() -> None:
     """Cover /etc by a layer of our own, so that nothing written here reaches the machine; a copy if overlays fail."""
     mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
     for folder in ("/tmp/upper", "/tmp/work"):
@@ -71,7 +77,7 @@ def make_private_etc():
         mount("/tmp/etc", "/etc", None, MS_BIND)
 
 
-def make_mounts(spec):
+def make_mounts(spec: Spec) -> None:
     """Give the host its own /etc, /tmp, /run, /var/lib, /proc and /sys, and keep what must stay visible below them."""
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     keep = [
@@ -93,7 +99,7 @@ def make_mounts(spec):
     mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
-def make_files(spec):
+def make_files(spec: Spec) -> None:
     """Write the host's configuration: what is asked for, and names and resolver as plain files."""
     for path in spec["remove"]:
         if os.path.isdir(path) and not os.path.islink(path):
@@ -123,12 +129,12 @@ def make_files(spec):
 class Service:
     """One program that runs in the host, its output on the way to its log."""
 
-    def __init__(self, name, pid, pipe, log):
+    def __init__(self, name: str, pid: int, pipe: int, log: int) -> None:
         self.name, self.pid, self.pipe, self.log = name, pid, pipe, log
-        self.status = None
+        self.status: int | None = None
         self.rest = b""
 
-    def pump(self):
+    def pump(self) -> bool:
         """Copy what has been said to the log, each line with the time; False at the end."""
         try:
             data = os.read(self.pipe, 65536)
@@ -143,25 +149,29 @@ class Service:
         return bool(data)
 
 
+def _heard(number: int, frame: FrameType | None) -> None:
+    """A child has ended: the wake-up descriptor says so."""
+
+
 class Init:
     """Process 1: a loop over the control socket, the services' output and the children's ends."""
 
-    def __init__(self, directory, control):
+    def __init__(self, directory: int, control: socket.socket) -> None:
         self.directory = directory  # descriptor; the path may be covered by now
         self.selector = selectors.DefaultSelector()
-        self.services = {}
-        self.waiting = []  # (service, connection, moment to kill)
-        self.connections = {}
+        self.services: dict[str, Service] = {}
+        self.waiting: list[tuple[Service, socket.socket, float]] = []  # (service, connection, moment to kill)
+        self.connections: dict[socket.socket, bytes] = {}
         wake, wakeup = socket.socketpair()
         for end in (wake, wakeup):
             end.setblocking(False)
         signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
         self.wakeup = wakeup
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, _heard)
         self.selector.register(wake, selectors.EVENT_READ, lambda: self.bury(wake))
         self.selector.register(control, selectors.EVENT_READ, lambda: self.accept(control))
 
-    def run(self):
+    def run(self) -> None:
         """Serve for ever; the end of this process is the end of the host."""
         while True:
             deadline = min((moment for _, _, moment in self.waiting), default=None)
@@ -172,12 +182,12 @@ class Init:
                 if moment <= time.monotonic():
                     self.signal(service, signal.SIGKILL)
 
-    def accept(self, control):
+    def accept(self, control: socket.socket) -> None:
         connection, _ = control.accept()
         self.connections[connection] = b""
         self.selector.register(connection, selectors.EVENT_READ, lambda: self.hear(connection))
 
-    def hear(self, connection):
+    def hear(self, connection: socket.socket) -> None:
         data = connection.recv(65536)
         self.connections[connection] += data
         if not data or b"\n" in self.connections[connection]:
@@ -194,14 +204,16 @@ class Init:
             if answer is not None:
                 self.answer(connection, answer)
 
-    def answer(self, connection, value):
+    def answer(self, connection: socket.socket, value: Answer) -> None:
         try:
             connection.sendall(json.dumps(value).encode() + b"\n")
         except OSError:
             pass
         connection.close()
 
-    def do_start(self, _connection, name, argv, environment):
+    def do_start(
+        self, _connection: socket.socket, name: str, argv: list[str], environment: dict[str, str]
+    ) -> Answer:
         """Start a program as a service of that name; its output goes through a pipe of ours into log/NAME.log.
 
         A pipe and not the log itself: a confined program may not hold a descriptor of a file that its profile omits.
@@ -235,7 +247,7 @@ class Init:
         self.selector.register(reader, selectors.EVENT_READ, lambda: self.pump(service))
         return {"pid": pid}
 
-    def do_stop(self, connection, name, number, grace):
+    def do_stop(self, connection: socket.socket, name: str, number: int, grace: float) -> Answer | None:
         """End a service by a signal, by SIGKILL after `grace` seconds; the answer comes when it has ended."""
         service = self.services.get(name)
         if service is None or service.status is not None:
@@ -244,23 +256,23 @@ class Init:
         self.waiting.append((service, connection, time.monotonic() + grace))
         return None
 
-    def do_services(self, _connection):
+    def do_services(self, _connection: socket.socket) -> Answer:
         """Every service that was started here: its process number inside and its exit status, null while it runs."""
         return {name: {"pid": each.pid, "status": each.status} for name, each in self.services.items()}
 
-    def signal(self, service, number):
+    def signal(self, service: Service, number: int) -> None:
         try:
             os.kill(service.pid, number)
         except ProcessLookupError:
             pass
 
-    def pump(self, service):
+    def pump(self, service: Service) -> None:
         if not service.pump():
             self.selector.unregister(service.pipe)
             os.close(service.pipe)
             os.close(service.log)
 
-    def bury(self, wake):
+    def bury(self, wake: socket.socket) -> None:
         try:
             wake.recv(4096)
         except BlockingIOError:
@@ -276,7 +288,7 @@ class Init:
                 if service.pid == pid and service.status is None:
                     self.ended(service, os.waitstatus_to_exitcode(status))
 
-    def ended(self, service, status):
+    def ended(self, service: Service, status: int) -> None:
         service.status = status
         stopped = [each for each in self.waiting if each[0] is service]
         if stopped:
@@ -290,7 +302,7 @@ class Init:
             self.answer(entry[1], {"status": status})
 
 
-def become_host(spec, ready):
+def become_host(spec: Spec, ready: int) -> None:
     """Everything process 1 does; never returns."""
     os.setsid()
     record_identity(spec["directory"])
@@ -315,7 +327,7 @@ def become_host(spec, ready):
     init.run()
 
 
-def main():
+def main() -> int:
     """Make the namespaces, leave process 1 in them, wait until it says that the host stands."""
     spec = json.load(sys.stdin)
     _check(libc.unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWPID | CLONE_NEWNET), "unshare")

@@ -18,8 +18,9 @@ _HEADER = struct.Struct("=IHHII")
 _LOWER_UP = 0x10000
 
 
-def _attributes(body):
-    found, at = {}, 0
+def _attributes(body: bytes) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    at = 0
     while at + 4 <= len(body):
         length, kind = struct.unpack_from("=HH", body, at)
         if length < 4:
@@ -29,7 +30,7 @@ def _attributes(body):
     return found
 
 
-def _event(kind, body, index):
+def _event(kind: int, body: bytes, index: int) -> str | None:
     """The event in words; None when it is about another link or of no interest."""
     if kind == _NEWLINK:
         (number,) = struct.unpack_from("=i", body, 4)
@@ -50,7 +51,7 @@ def _event(kind, body, index):
     return None
 
 
-def main():
+def main() -> None:
     """Watch until killed."""
     index = socket.if_nametoindex(sys.argv[1])
     watch = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)

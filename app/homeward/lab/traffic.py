@@ -23,6 +23,9 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
+from types import FrameType
+from typing import IO, Any
 
 TCP_PORT, UDP_PORT = 5001, 5002
 INTERVAL = 0.005
@@ -37,20 +40,22 @@ class Stopping:
     now = False
 
 
-def _stop(*_):
+def _stop(number: int, frame: FrameType | None) -> None:
     Stopping.now = True
 
 
 class Sender:
     """Sends random octets at a steady rate and hashes what the socket took."""
 
-    def __init__(self, connection, rate):
+    def __init__(self, connection: socket.socket, rate: float) -> None:
         self.connection, self.rate = connection, rate
-        self.count, self.digest, self.error = 0, hashlib.sha256(), None
+        self.count, self.digest = 0, hashlib.sha256()
+        self.error: str | None = None
         self.done = False
         self.budget, self.last = 0.0, time.monotonic()
 
-    def tick(self):
+    def tick(self) -> None:
+        """Send as much as is due."""
         now = time.monotonic()
         self.budget = min(self.budget + (now - self.last) * self.rate / 8, self.rate / 8)
         self.last = now
@@ -67,7 +72,7 @@ class Sender:
             self.count += taken
             self.budget -= taken
 
-    def finish(self):
+    def finish(self) -> None:
         """Say that nothing more comes; what was taken is still delivered."""
         if not self.done:
             self.done = True
@@ -76,19 +81,22 @@ class Sender:
             except OSError as error:
                 self.fail(error)
 
-    def fail(self, error):
+    def fail(self, error: OSError) -> None:
+        """The connection is broken; nothing more is sent."""
         self.error, self.done = f"{type(error).__name__}: {error}", True
 
 
 class Receiver:
     """Reads to the end and hashes what came."""
 
-    def __init__(self, connection):
+    def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
-        self.count, self.digest, self.error = 0, hashlib.sha256(), None
+        self.count, self.digest = 0, hashlib.sha256()
+        self.error: str | None = None
         self.done = False
 
-    def read(self):
+    def read(self) -> None:
+        """Take what has come."""
         try:
             data = self.connection.recv(65536)
         except BlockingIOError:
@@ -101,18 +109,25 @@ class Receiver:
         self.done = not data
 
 
-def _summary(end):
+def _summary(end: Sender | Receiver) -> dict[str, Any]:
     return {"bytes": end.count, "sha256": end.digest.hexdigest(), "error": end.error, "complete": end.done}
 
 
-def _report(out, ends, started):
+def _report(out: IO[str], ends: dict[str, Sender | Receiver], now: float) -> None:
     counts = {name: end.count for name, end in ends.items()}
-    out.write(json.dumps({"t": round(started, 4), **counts}) + "\n")
+    out.write(json.dumps({"t": round(now, 4), **counts}) + "\n")
 
 
-def _transfer(out, sender, receiver, names, stop_sending):
+def _transfer(
+    out: IO[str],
+    sender: Sender,
+    receiver: Receiver,
+    *,
+    names: tuple[str, str],
+    stop_sending: Callable[[], bool],
+) -> None:
     """Run one sender and one receiver until both are done; `stop_sending()` ends the sender."""
-    ends = dict(zip(names, (sender, receiver), strict=True))
+    ends: dict[str, Sender | Receiver] = {names[0]: sender, names[1]: receiver}
     next_report = 0.0
     while not (sender.done and receiver.done):
         readable, _, _ = select.select([] if receiver.done else [receiver.connection], [], [], _TICK)
@@ -127,7 +142,7 @@ def _transfer(out, sender, receiver, names, stop_sending):
     out.write(json.dumps({"final": {name: _summary(end) for name, end in ends.items()}}) + "\n")
 
 
-def tcp_client(options, out):
+def tcp_client(options: argparse.Namespace, out: IO[str]) -> None:
     """Open the two connections, send on one, receive on the other, until SIGTERM; then end both in order."""
     connections = []
     for direction in (b"u", b"d"):
@@ -138,16 +153,16 @@ def tcp_client(options, out):
     up, down = connections
     asked: list[bool] = []
 
-    def stop_sending():
+    def stop_sending() -> bool:
         if Stopping.now and not asked:
             asked.append(True)
             down.shutdown(socket.SHUT_WR)  # the server's word to stop sending
         return Stopping.now
 
-    _transfer(out, Sender(up, options.rate), Receiver(down), ("up", "down"), stop_sending)
+    _transfer(out, Sender(up, options.rate), Receiver(down), names=("up", "down"), stop_sending=stop_sending)
 
 
-def tcp_server(options, out):
+def tcp_server(options: argparse.Namespace, out: IO[str]) -> None:
     """Take the two connections of one client and serve them to their end."""
     listener = socket.create_server((options.bind, TCP_PORT))
     found: dict[bytes, socket.socket] = {}
@@ -157,7 +172,7 @@ def tcp_server(options, out):
         connection.setblocking(False)
         found[direction] = connection
 
-    def client_said_stop():
+    def client_said_stop() -> bool:
         try:
             return found[b"d"].recv(1) == b""
         except BlockingIOError:
@@ -165,10 +180,11 @@ def tcp_server(options, out):
         except OSError:
             return True
 
-    _transfer(out, Sender(found[b"d"], options.rate), Receiver(found[b"u"]), ("down", "up"), client_said_stop)
+    sender, receiver = Sender(found[b"d"], options.rate), Receiver(found[b"u"])
+    _transfer(out, sender, receiver, names=("down", "up"), stop_sending=client_said_stop)
 
 
-def udp(options, out):
+def udp(options: argparse.Namespace, out: IO[bytes]) -> None:
     """Send a numbered datagram every 5 ms and note every one that comes, until SIGTERM."""
     link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     link.bind((options.bind, UDP_PORT))
@@ -192,7 +208,7 @@ def udp(options, out):
             sent.write(RECORD.pack(number, now, failed))
 
 
-def _note_received(link, out):
+def _note_received(link: socket.socket, out: IO[bytes]) -> None:
     while True:
         try:
             data = link.recv(64)
@@ -203,7 +219,7 @@ def _note_received(link, out):
             out.write(RECORD.pack(number, sent, time.monotonic()))
 
 
-def main():
+def main() -> int:
     """The program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("role", choices=["tcp-server", "tcp-client", "udp"])
