@@ -71,6 +71,7 @@ def _timeline(out: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.rows("R-2", "R-11", "R-12", "R-20", "R-32")
 def test_the_grand_tour_passes(fresh_state: LabState, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with _start(fresh_state, out) as tour:
