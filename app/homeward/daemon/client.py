@@ -66,7 +66,7 @@ class Client:
         """After a start: go on where an earlier life was killed, or clean up what it left."""
         wanted = self._world.journal.wanted
         if wanted is None:
-            await self._world.plans.apply(EMPTY_PLAN)
+            await self._undo()
             return
         log.warning("the last homewardd ended while “%s” was connected: going on", wanted)
         try:
@@ -188,7 +188,7 @@ class Client:
             if driver is not None:
                 await driver.stop()
             else:
-                await self._world.plans.apply(EMPTY_PLAN)
+                await self._undo()
         finally:
             self._world.journal.want(None)
             self._fence_stands = False
@@ -196,6 +196,14 @@ class Client:
             # What was offered for the next profile, in whatever order, is not to be asked for again.
             self._store.forget(but_for=in_favour_of)
             self._draw()
+
+    async def _undo(self) -> None:
+        """Take away what an earlier life left: its VPN, which charon keeps up for it, and its plan."""
+        try:
+            await self._world.vpn.disconnect()
+        except AdapterError as error:
+            log.warning("the VPN could not be ended: %s", error)
+        await self._world.plans.apply(EMPTY_PLAN)
 
     def _driver_failed(self, error: BaseException) -> None:
         self._world.plans.hold()

@@ -104,7 +104,10 @@ def _keep_secrets_out_of_core_dumps() -> None:
 
 
 async def _clean_up(options: argparse.Namespace) -> int:
-    """Lift the block of a killed daemon and forget what was wanted."""
+    """End the VPN of a killed daemon, lift its block and forget what was wanted."""
+    engine = StrongSwanEngine(options.vici)
+    await engine.disconnect()
+    await engine.stop()
     plans = NetlinkPlans(
         TunnelDevice(),
         NftFence(),
