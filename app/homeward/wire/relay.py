@@ -215,8 +215,11 @@ def _server_digest(covered: bytes, association: AaaAssociation, challenge: bytes
     if association.spi != CHAP_SPI:
         return hmac.digest(key, covered, "md5")
     asked = _NO_CHALLENGE if challenge is None else challenge
-    inner = hashlib.md5(covered).digest()  # noqa: S324 - RFC 4721 section 8
-    return hashlib.md5(asked[:1] + key + inner + asked[-_CHAP_CHALLENGE_MOST:]).digest()  # noqa: S324
+    return _md5(asked[:1] + key + _md5(covered) + asked[-_CHAP_CHALLENGE_MOST:])
+
+
+def _md5(octets: bytes) -> bytes:
+    return hashlib.md5(octets).digest()  # noqa: S324 - RFC 4721 section 8
 
 
 def _is_challenge_before(one: Extension, authentication: Extension) -> bool:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import replace
 
 import pytest
@@ -18,7 +17,7 @@ from homeward.model.errors import (
     WireError,
 )
 from homeward.model.nat_traversal import TunnelData, TunnelKind, UdpTunnelReply, UdpTunnelRequest
-from homeward.model.registration import RegistrationReply, RegistrationRequest, RequestFlags
+from homeward.model.registration import RegistrationReply, RegistrationRequest
 from homeward.wire import echo, udp_tunnel
 from homeward.wire.authenticator import authenticate
 from homeward.wire.echo import Echo
@@ -259,4 +258,5 @@ def test_values_that_do_not_fit() -> None:
 
 
 def test_overhead_is_ipv4_udp_and_the_header() -> None:
-    assert udp_tunnel.OVERHEAD == 20 + struct.calcsize("!HHHH") + 4
+    added = 20 + 8 + len(udp_tunnel.wrap(KEEPALIVE)) - len(KEEPALIVE)
+    assert added == udp_tunnel.OVERHEAD
