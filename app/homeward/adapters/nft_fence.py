@@ -34,6 +34,9 @@ from homeward.model.plan import Fence
 LINGER: Final = 2
 """Seconds for which the path before a hand-over stays open inwards."""
 
+RESTORE_PAUSE: Final = 1.0
+"""Seconds until a fence that could not be put back is tried again."""
+
 _FILTER = -5  # before the system's own filters (0): a verdict of ours does not depend on theirs
 _PLAIN_NAME = re.compile(r"[!#-)+-\[\]-~]{1,15}")  # printable, without space, quote, star and backslash
 _AFTER_NAT = 300  # source NAT stands at 100: what leaves here is what really leaves
@@ -246,6 +249,7 @@ class NftFence:
         self._setting: FenceSetting | None = None
         self._links: tuple[tuple[int, str], ...] = ()
         self._own_port = 0
+        self._again: asyncio.Handle | None = None
 
     def put_up(
         self,
@@ -262,10 +266,8 @@ class NftFence:
         """
         setting = FenceSetting(fence, home_address, vpn_device, lingering)
         for last_try in (False, True):
-            known = {name for name in setting.fence.access_links if _PLAIN_NAME.fullmatch(name)}
-            links = tuple(link for link in socket.if_nameindex() if link[1] in known)
-            wanted = replace(setting, egress_links=tuple(sorted(name for _, name in links)))
-            if wanted == self._setting and links == self._links:
+            wanted, links = _with_links(setting)
+            if wanted == self._setting and links == self._links and self._again is None:
                 return
             try:
                 self._run(render(wanted))
@@ -284,6 +286,9 @@ class NftFence:
 
     def close(self) -> None:
         """Stop watching; the fence stays as it is."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
         if self._watch is not None:
             asyncio.get_running_loop().remove_reader(self._watch)
             self._watch.close()
@@ -301,23 +306,37 @@ class NftFence:
         self._look()  # what others did before is judged by the setting before
         self._nft.run(commands)
         # The kernel has queued the news of our own change by now; its sender is how we tell it from others' changes.
-        for kind, port in self._news():
-            if kind == _NFT_MSG_NEWTABLE:
-                self._own_port = port
+        news = list(self._news())
+        self._own_port = next((port for kind, port in news if kind == _NFT_MSG_NEWTABLE), self._own_port)
+        self._put_back_if_touched(news)
 
     def _look(self) -> None:
         """Put the fence back if somebody else changed or removed it."""
-        others = any(port != self._own_port for _, port in self._news())
-        if not others or self._setting is None:
+        if any(port != self._own_port for _, port in list(self._news())):
+            self._put_back()
+
+    def _put_back_if_touched(self, news: list[tuple[int, int]]) -> None:
+        """News that came together with our own change's may be of before it or of after it: better once too often."""
+        if any(port != self._own_port for _, port in news):
+            self._put_back_soon(0.0)
+
+    def _put_back_soon(self, pause: float) -> None:
+        if self._again is not None:
+            self._again.cancel()
+        self._again = asyncio.get_running_loop().call_later(pause, self._put_back)
+
+    def _put_back(self) -> None:
+        self._again = None
+        if self._setting is None or self._nft is None:
             return
-        assert self._nft is not None
+        self._setting, self._links = _with_links(replace(self._setting, lingering=None))
         try:
-            self._nft.run(render(replace(self._setting, lingering=None)))
+            self._nft.run(render(self._setting))
         except (PlanError, NotPermitted) as error:
-            self._setting = None
+            self._put_back_soon(RESTORE_PAUSE)
             self.on_tampered(f"another program changed the firewall, and it could not be put back: {error}")
             return
-        list(self._news())
+        self._put_back_if_touched(list(self._news()))
         self.on_tampered("another program changed the firewall; it was put back")
 
     def _news(self) -> Iterator[tuple[int, int]]:
@@ -332,6 +351,13 @@ class NftFence:
                 yield -1, 0
                 continue
             yield from _about_our_tables(octets)
+
+
+def _with_links(setting: FenceSetting) -> tuple[FenceSetting, tuple[tuple[int, str], ...]]:
+    """The setting for those of its access links that exist at this moment, and these links."""
+    known = {name for name in setting.fence.access_links if _PLAIN_NAME.fullmatch(name)}
+    links = tuple(link for link in socket.if_nameindex() if link[1] in known)
+    return replace(setting, egress_links=tuple(sorted(name for _, name in links))), links
 
 
 def _open_watch() -> socket.socket:
