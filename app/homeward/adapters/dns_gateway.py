@@ -31,6 +31,7 @@ ROUNDS: Final = 3
 
 _PORT = 53
 _LONGEST = 4096
+_SILENCE = "no answer"
 
 
 class DnsGateway:
@@ -53,40 +54,38 @@ class DnsGateway:
         except ValueError:
             pass
         action = f"looking up {name}"
-        try:
-            question = dns.name.from_text(name)
-        except dns.exception.DNSException as error:
-            raise Unavailable(action, f"not a host name: {error}") from error
-        if question == dns.name.root:
-            raise Unavailable(action, "not a host name: it is empty")
+        question = _question(name, action)
         servers = name_servers(self._root, link_index)
         if not servers:
             raise Unavailable(action, "no name server is known for this link")
         tried: dict[IPv4Address, str] = {}
         for turn in range(ROUNDS):
             for server in servers:
-                try:
-                    answer = await self._ask(
-                        server, question, link_index, timeout=self._first_timeout * 2**turn
-                    )
-                except TimeoutError:
-                    tried[server] = "no answer"
-                except PermissionError as error:
-                    raise NotPermitted(action, error.errno or 0) from error
-                except (OSError, dns.exception.DNSException) as error:
-                    tried[server] = str(error) or type(error).__name__
-                else:
-                    if isinstance(answer, tuple):
-                        return answer
-                    tried[server] = answer
-            if "no answer" not in tried.values():
+                answer = await self._try(server, question, link_index, timeout=self._first_timeout * 2**turn)
+                if isinstance(answer, tuple):
+                    return answer
+                tried[server] = answer
+            if _SILENCE not in tried.values():
                 break  # they have all spoken: asking again would only repeat it
         raise Unavailable(action, "; ".join(f"{server}: {what}" for server, what in tried.items()))
+
+    async def _try(
+        self, server: IPv4Address, question: dns.name.Name, link_index: int, *, timeout: float
+    ) -> tuple[IPv4Address, ...] | str:
+        """The addresses, or in words why this server gave none."""
+        try:
+            return await self._ask(server, question, link_index, timeout=timeout)
+        except TimeoutError:
+            return _SILENCE
+        except PermissionError as error:
+            raise NotPermitted(f"asking the name server {server}", error.errno or 0) from error
+        except (OSError, dns.exception.DNSException) as error:
+            return str(error) or type(error).__name__
 
     async def _ask(
         self, server: IPv4Address, question: dns.name.Name, link_index: int, *, timeout: float
     ) -> tuple[IPv4Address, ...] | str:
-        """The addresses, or in words why there are none."""
+        """What the server says. Raises TimeoutError, OSError, DNSException."""
         query = dns.message.make_query(question, dns.rdatatype.A)
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as asker:
@@ -100,6 +99,17 @@ class DnsGateway:
                     answer = _read(await loop.sock_recv(asker, _LONGEST), query)
                     if answer is not None:
                         return answer
+
+
+def _question(name: str, action: str) -> dns.name.Name:
+    """The name as DNS takes it; Unavailable for what is none."""
+    try:
+        question = dns.name.from_text(name)
+    except dns.exception.DNSException as error:
+        raise Unavailable(action, f"not a host name: {error}") from error
+    if question == dns.name.root:
+        raise Unavailable(action, "not a host name: it is empty")
+    return question
 
 
 def _read(octets: bytes, query: dns.message.Message) -> tuple[IPv4Address, ...] | str | None:
