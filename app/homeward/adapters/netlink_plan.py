@@ -141,9 +141,12 @@ class NetlinkPlans:
         self._held = True
         self._holds = 0
         self._rules: socket.socket | None = None
+        self._disturbed = ""
         self._mending: asyncio.Task[None] | None = None
         self.on_mended: Callable[[str], None] = lambda what: None
-        """Called with words when somebody deleted our device or a rule and it was made anew, or could not be."""
+        """Called with words when somebody deleted our device or a rule and it was made anew."""
+        self.on_failed: Callable[[str], None] = lambda what: None
+        """Called with words when it could not be: packets are held, and wait for a plan to be applied."""
         tunnel.on_lost = lambda: self._taken_away(HOME_DEVICE)
 
     # --- the port --------------------------------------------------------------------------------------------------
@@ -159,13 +162,12 @@ class NetlinkPlans:
 
         Raises PlanError with the step that failed; traffic is then held, and the next plan is carried out as a whole.
         """
-        await self._apply(plan, None)
+        await self._apply(plan, self._holds)
 
-    async def _apply(self, plan: NetworkPlan, holds: int | None) -> None:
-        """The same, opening only if there have been no more than so many holds (None: as many as by now)."""
+    async def _apply(self, plan: NetworkPlan, holds: int) -> None:
+        """The same, opening only if there have been no more than so many holds when it comes to that."""
         async with self._lock:
-            holds = self._holds if holds is None else holds
-            self._wanted = plan
+            self._wanted, self._disturbed = plan, ""
             if plan == self._applied and (not self._held or not isinstance(plan.traffic, Tunnelled)):
                 return
             before, self._applied = self._applied, None
@@ -174,6 +176,9 @@ class NetlinkPlans:
                     await self._undo()
                 else:
                     await self._carry_out(plan, plan.home_address, before=before, holds=holds)
+                if self._disturbed:
+                    action = "carrying out the plan"
+                    raise PlanError(action, f"another program deleted {self._disturbed} meanwhile")
             except BaseException:
                 self.hold()
                 self._routed = None
@@ -371,6 +376,13 @@ class NetlinkPlans:
         if self._wanted is None or self._wanted.home_address is None:
             return  # it was us
         log.warning("another program deleted %s", what)
+        if self._lock.locked():
+            self._disturbed = (
+                what  # perhaps after the step that made it: the whole plan fails, and is wished anew
+            )
+            return
+        if self._mending is not None and not self._mending.done():
+            return  # not begun yet: it makes this anew too
         holds = -1 if self._held else self._holds
         self._held = True
         self._tunnel.hold()
@@ -383,7 +395,7 @@ class NetlinkPlans:
         try:
             await self._apply(plan, holds)
         except AdapterError as error:
-            self.on_mended(f"another program deleted {what}, and it could not be made anew: {error}")
+            self.on_failed(f"another program deleted {what}, and it could not be made anew: {error}")
         else:
             self.on_mended(f"another program deleted {what}; it was made anew")
 

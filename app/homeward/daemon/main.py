@@ -157,6 +157,7 @@ async def _serve(options: argparse.Namespace) -> int:
     )
     fence.on_tampered = partial(client.noticed, "fence-restored")
     plans.on_mended = partial(client.noticed, "device-restored")
+    plans.on_failed = partial(client.noticed, "plan-failed")
     control = GuardedControl(client, Permissions(LogindSessions(options.bus)), profiles)
     # The block of a killed life is taken over before anybody can give orders.
     await client.resume()
