@@ -14,6 +14,7 @@ from homeward.daemon.executor import World
 from homeward.daemon.guard import find_profile, summarise
 from homeward.daemon.secret_store import SecretStore
 from homeward.daemon.settings import Profiles
+from homeward.model.access import Link
 from homeward.model.errors import AdapterError, HomewardError
 from homeward.model.health import HealthItem, Severity
 from homeward.model.plan import EMPTY_PLAN, Fence, Held, NetworkPlan
@@ -152,7 +153,7 @@ class Client:
         self._world.journal.want(profile.name)
         self._profile = profile
         if blocked:
-            await self._world.plans.apply(_closed(profile))
+            await self._world.plans.apply(_closed(profile, await self._access_links()))
             self._fence_stands = True
         await self._start_driver(profile)
 
@@ -196,6 +197,16 @@ class Client:
             # What was offered for the next profile, in whatever order, is not to be asked for again.
             self._store.forget(but_for=in_favour_of)
             self._draw()
+
+    async def _access_links(self) -> tuple[str, ...]:
+        """Those that there are at this moment: without their names the fence has no second line."""
+        pictures: list[tuple[Link, ...]] = []
+        try:
+            await self._links.start(pictures.append)
+            await self._links.stop()
+        except AdapterError as error:
+            log.warning("the access links are not known, so only the fence's first line stands: %s", error)
+        return tuple(sorted({link.name for picture in pictures for link in picture if link.access}))
 
     async def _undo(self) -> None:
         """Take away what an earlier life left: its VPN, which charon keeps up for it, and its plan."""
@@ -247,9 +258,9 @@ class Client:
         )
 
 
-def _closed(profile: Profile) -> NetworkPlan:
+def _closed(profile: Profile, access_links: tuple[str, ...]) -> NetworkPlan:
     """Everything held and fenced: all that can be done for a profile whose secrets are not there."""
     agent = profile.home_agent
     return NetworkPlan(
-        agent.home_address, profile.destinations, Held(), Fence(agent.address, (), (), None, None)
+        agent.home_address, profile.destinations, Held(), Fence(agent.address, (), access_links, None, None)
     )
