@@ -42,8 +42,7 @@ class _OnAVirtualScreen:
         self._desktop = desktop
 
     def picture(self, path: Path) -> bool:
-        self._desktop.show("menu")
-        self._desktop.picture(path)
+        self._desktop.portrait(path)
         return True
 
 
