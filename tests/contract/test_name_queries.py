@@ -55,9 +55,8 @@ class RealWorld:
         self.asked: list[str] = []
         self._names: dict[str, tuple[IPv4Address, ...]] = {}
         (root / "etc").mkdir()
-        (root / "etc/resolv.conf").write_text(
-            f"search example.test\nnameserver 127.0.0.53\nnameserver {ROUTER}\n"
-        )
+        self.resolv_conf = root / "etc/resolv.conf"
+        self.resolv_conf.write_text(f"search example.test\nnameserver 127.0.0.53\nnameserver {ROUTER}\n")
         self.queries = DnsGateway(root=root, first_timeout=0.1)
         self._server = stations.udp(ROUTER, 53)
         self._task = asyncio.get_running_loop().create_task(self._serve())
@@ -180,3 +179,19 @@ async def test_what_is_no_name_is_refused(name: str, tmp_path: Path) -> None:
 async def test_without_a_server_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="no name server"):
         await DnsGateway(root=tmp_path).resolve(NAME, socket.if_nametoindex("lo"))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("before", ["", f"nameserver {ROUTER + 7}\n"], ids=["none", "the network before's"])
+async def test_name_servers_that_come_after_the_address_are_asked_at_once(
+    real: RealWorld, before: str
+) -> None:
+    real.know(NAME, *GATEWAYS)
+    real.queries = DnsGateway(root=real.resolv_conf.parent.parent, first_timeout=20.0)
+    real.resolv_conf.write_text(before)
+    asking = asyncio.create_task(real.queries.resolve(NAME, real.link))
+    await asyncio.sleep(0.1)
+    assert not asking.done()
+    real.resolv_conf.write_text(f"nameserver {ROUTER}\n")
+    async with asyncio.timeout(10):
+        assert set(await asking) == set(GATEWAYS)

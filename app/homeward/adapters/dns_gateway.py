@@ -32,6 +32,7 @@ ROUNDS: Final = 3
 _PORT = 53
 _LONGEST = 4096
 _SILENCE = "no answer"
+_LOOK_AGAIN = 0.03  # seconds between two looks at who the name servers are, while a query is out
 
 
 class DnsGateway:
@@ -55,7 +56,40 @@ class DnsGateway:
             pass
         action = f"looking up {name}"
         question = _question(name, action)
+        loop = asyncio.get_running_loop()
+        settled = loop.time() + self._first_timeout
         servers = name_servers(self._root, link_index)
+        while True:
+            # An address comes a moment before the name servers that belong to it: those of the network before must
+            # not be waited for, nor their refusal be taken for an answer.
+            asking = loop.create_task(self._ask_all(servers, question, link_index, action=action))
+            others = loop.create_task(self._other_servers(servers, link_index))
+            try:
+                await asyncio.wait({asking, others}, return_when=asyncio.FIRST_COMPLETED)
+                if asking.done() and asking.exception() is not None:
+                    await asyncio.wait({others}, timeout=max(0.0, settled - loop.time()))
+                if asking.done() and (asking.exception() is None or not others.done()):
+                    return asking.result()
+                servers = others.result()
+            finally:
+                asking.cancel()
+                others.cancel()
+                await asyncio.gather(asking, others, return_exceptions=True)
+
+    async def _other_servers(
+        self, servers: tuple[IPv4Address, ...], link_index: int
+    ) -> tuple[IPv4Address, ...]:
+        """The name servers as soon as they are not these any more."""
+        while True:
+            await asyncio.sleep(_LOOK_AGAIN)
+            now = name_servers(self._root, link_index)
+            if now and now != servers:
+                return now
+
+    async def _ask_all(
+        self, servers: tuple[IPv4Address, ...], question: dns.name.Name, link_index: int, *, action: str
+    ) -> tuple[IPv4Address, ...]:
+        """Ask each in turn, in rounds; Unavailable with what each said."""
         if not servers:
             raise Unavailable(action, "no name server is known for this link")
         tried: dict[IPv4Address, str] = {}
