@@ -81,6 +81,7 @@ def test_the_connection_leaves_the_choice_of_address_to_mobike() -> None:
     [(name, connection)] = connection_message("homeward-1", SETTINGS, GATEWAY, None).items()
     assert name == "homeward-1"
     assert "local_addrs" not in connection
+    assert connection["version"] == "2"
     assert connection["mobike"] == "yes"
     assert connection["vips"] == ["0.0.0.0"]
     assert connection["remote_addrs"] == [str(GATEWAY)]
@@ -168,6 +169,8 @@ INIT = "parsed IKE_SA_INIT response 0 [ SA KE No N(NATD_S_IP) N(NATD_D_IP) ]"
             "did not prove",
         ),
         (["received NO_PROPOSAL_CHOSEN notify error"], "gateway-refused", "cipher"),
+        (["received NO_PROPOSAL_CHOSEN notify error"], "gateway-refused", "IKEv2"),
+        (["received INVALID_MAJOR_VERSION notify error"], "gateway-refused", "does not speak IKEv2"),
         ([INIT, "received NO_PROPOSAL_CHOSEN notify, no CHILD_SA built"], "gateway-refused", "cipher"),
         ([INIT, "received TS_UNACCEPTABLE notify, no CHILD_SA built"], "gateway-refused", "networks"),
         (

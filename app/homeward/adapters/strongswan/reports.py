@@ -100,6 +100,13 @@ _SIGNS: Final[Sequence[tuple[str, str, str]]] = (
         _AUTHENTICATION,
         "{gateway} did not prove that it is {remote}",
     ),
+    (r"INVALID_MAJOR_VERSION", _REFUSED, "the gateway {gateway} does not speak IKEv2"),
+    (
+        # An answer to the first message may mean no more than that nothing is configured for IKEv2.
+        r"received NO_PROPOSAL_CHOSEN notify error",
+        _REFUSED,
+        "the gateway {gateway} accepts none of the cipher proposals in the profile, or does not speak IKEv2",
+    ),
     (
         r"NO_PROPOSAL_CHOSEN|no acceptable proposal|proposals? (selection )?(invalid|unacceptable)",
         _REFUSED,
