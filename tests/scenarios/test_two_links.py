@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two links at once: what is proved on one says nothing about the other (RFC 5265 section 3.2.1)."""
+
+from ipaddress import IPv4Address, IPv4Interface
+
+import pytest
+
+from homeward.model.access import AccessMode, ClearPath, Link
+from homeward.model.inputs import DatagramReceived, LinksObserved
+from homeward.model.plan import Held, Tunnelled
+from homeward.model.status import Trust
+from tests.scenarios.simulation import ETHERNET, HOME_AGENT, Network, World, make_profile
+from tests.scenarios.test_attacks import reply_to
+
+WIRELESS = Link(
+    4,
+    "wlan0",
+    access=True,
+    why="Wi-Fi",
+    carrier=True,
+    addresses=(IPv4Interface("198.51.100.10/24"),),
+    gateway=IPv4Address("198.51.100.1"),
+    metric=600,
+    carrier_changes=1,
+)
+
+
+def trusted_on_ethernet() -> World:
+    """At the desk: Ethernet is proved, and a foreign Wi-Fi comes into range."""
+    world = World(profile=make_profile(gateway=None))
+    world.plug("trust1")
+    world.run(1)
+    world.feed(LinksObserved((*world._links(), WIRELESS)))
+    world.run(1)
+    return world
+
+
+@pytest.mark.rows("R-63")
+def test_trust_in_one_link_opens_that_link_alone() -> None:
+    world = trusted_on_ethernet()
+    assert world.mode() is AccessMode.C
+    _, plan = world.plans[-1]
+    assert isinstance(plan.traffic, Tunnelled)
+    assert isinstance(plan.traffic.path, ClearPath)
+    assert plan.traffic.path.link_index == ETHERNET
+    assert plan.fence is not None
+    assert plan.fence.access_links == ("eth0", "wlan0")
+    assert plan.fence.tunnel == plan.traffic.path
+
+
+@pytest.mark.rows("R-63", "R-64")
+def test_the_other_link_begins_without_trust_when_its_turn_comes() -> None:
+    world = trusted_on_ethernet()
+    at = world.now
+    world.feed(LinksObserved((WIRELESS,)))
+    assert isinstance(world.plans[-1][1].traffic, Held)
+    assert world.status().trust is Trust.UNKNOWN
+    (request,) = [sent for when, sent in world.sent if when == at]
+    assert request.path == ClearPath(4, "wlan0", IPv4Address("198.51.100.10"))
+
+
+@pytest.mark.rows("R-63", "R-65")
+def test_an_answer_on_one_link_to_a_question_on_the_other_proves_nothing() -> None:
+    world = trusted_on_ethernet()
+    world.feed(LinksObserved((WIRELESS,)))
+    request = world.sent[-1][1]
+    genuine = reply_to(request)
+    ethernet = ClearPath(ETHERNET, "eth0", IPv4Address("10.1.1.10"))
+    for path, index in ((ethernet, ETHERNET), (request.path, ETHERNET)):
+        world.feed(DatagramReceived(path, genuine, HOME_AGENT, 434, index))
+        assert world.status().trust is Trust.UNKNOWN
+    world.place = Network("inside after all", "198.51.100.0/24", inside=True)
+    world.feed(DatagramReceived(request.path, genuine, HOME_AGENT, 434, 4))
+    assert world.status().trust is Trust.TRUSTED, "the same octets by the right way are a proof"
