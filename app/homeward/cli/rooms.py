@@ -33,18 +33,6 @@ ROOMS: Final = {
         "an enterprise network on this machine, to try roaming in",
         "install the package homeward-lab",
     ),
-    "capture": Room(
-        "homeward-capture",
-        "homeward.diagnostics.capture",
-        "record and explain the packets of a roam",
-        "install the package homeward-diagnostics",
-    ),
-    "report": Room(
-        "homeward-report",
-        "homeward.diagnostics.report",
-        "gather what a problem report needs, without secrets",
-        "install the package homeward-diagnostics",
-    ),
 }
 
 
