@@ -116,9 +116,11 @@ def _row(label: str, text: str) -> str:
 
 def _trust(snapshot: StatusSnapshot) -> str:
     verdict = _TRUST[snapshot.trust]
-    return (
-        f"{verdict}: {snapshot.proof.text}" if snapshot.proof is not None and snapshot.proof.text else verdict
-    )
+    if snapshot.proof is None or not snapshot.proof.text:
+        return verdict
+    said = snapshot.proof.text
+    # The core's sentence names its verdict itself.
+    return verdict + said[len(verdict) :] if said.lower().startswith(verdict) else f"{verdict}: {said}"
 
 
 def _binding(snapshot: StatusSnapshot, now: float) -> str:

@@ -154,3 +154,10 @@ def test_profiles() -> None:
         "office            of alice, home address 10.77.0.10, VPN gateway gw",
         "plain             of machine, home address 10.77.0.11, no VPN",
     ]
+
+
+def test_verdict_is_not_said_twice() -> None:
+    sentence = "Trusted: home agent 10.0.0.2 answered in 11 ms, signed with key 0x100 (HMAC-SHA-256)"
+    snapshot = StatusSnapshot(state=ClientState.TRUSTED_C, trust=Trust.TRUSTED, proof=Proof(sentence))
+    row = next(line for line in status_lines(snapshot, 0.0) if line.startswith("Trust"))
+    assert row == f"Trust             t{sentence[1:]}"
