@@ -66,6 +66,11 @@ class Namespace:
         with self:
             return self.run("ip", *arguments.split())
 
+    def batch(self, *lines: str) -> None:
+        """Run several `ip` commands as one process, in this namespace."""
+        with self:
+            self.run("ip", "-batch", "-", stdin="\n".join(lines) + "\n")
+
     def sysctl(self, name: str, value: str | None = None) -> str:
         """Read, or write, a value under /proc/sys/net/ in this namespace."""
         with self:
