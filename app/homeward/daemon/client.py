@@ -10,14 +10,14 @@ from homeward.bus.control import Caller
 from homeward.bus.errors import Failed
 from homeward.bus.messages import ProfileSummary
 from homeward.daemon.driver import Driver
-from homeward.daemon.executor import World
+from homeward.daemon.executor import World, undo
 from homeward.daemon.guard import find_profile, summarise
 from homeward.daemon.secret_store import SecretStore
 from homeward.daemon.settings import Profiles
 from homeward.model.access import Link
 from homeward.model.errors import AdapterError, HomewardError
 from homeward.model.health import HealthItem, Severity
-from homeward.model.plan import EMPTY_PLAN, Fence, Held, NetworkPlan
+from homeward.model.plan import Fence, Held, NetworkPlan
 from homeward.model.profile import Profile
 from homeward.model.secret import Secret
 from homeward.model.status import Blocked, ClientState, StatusSnapshot
@@ -25,6 +25,8 @@ from homeward.ports.world import Clock, Links
 
 log = logging.getLogger("mip")
 
+PROFILE_LOST = "profile-lost"
+NOT_UNDONE = "not-undone"
 WAITING = "Waiting for a secret: nothing leaves until it is there"
 
 
@@ -67,7 +69,7 @@ class Client:
         """After a start: go on where an earlier life was killed, or clean up what it left."""
         wanted = self._world.journal.wanted
         if wanted is None:
-            await self._undo()
+            await undo(self._world)  # its VPN too, which charon keeps up for it
             return
         log.warning("the last homewardd ended while “%s” was connected: going on", wanted)
         try:
@@ -76,7 +78,7 @@ class Client:
             # What it left stands: opening now would be the leak that it prevents.
             self._fence_stands = True
             self._fault(
-                "profile-lost", f"“{wanted}” was connected and cannot be resumed: {error}", Severity.ALARM
+                PROFILE_LOST, f"“{wanted}” was connected and cannot be resumed: {error}", Severity.ALARM
             )
             self._draw()
 
@@ -95,6 +97,8 @@ class Client:
         async with self._order:
             found = find_profile(self._profiles(), profile)
             if self._profile == found:
+                if self._driver is None:
+                    await self._start_driver(found)
                 return
             await self._disconnect(in_favour_of=found)
             await self._begin(found, blocked=False)
@@ -177,26 +181,36 @@ class Client:
         try:
             await driver.start()
         except AdapterError as error:
-            self._driver = None
-            await driver.stop()
+            if self._fence_stands:
+                # What a killed life left closed stays closed: the next Connect, or the next secret, tries again.
+                self._driver = None
+                await driver.stop(leave_plan=True)
+                self._draw()
+            else:
+                await self._disconnect()
             raise Failed(f"“{profile.name}” could not be connected: {error}") from error
         self._draw()
 
     async def _disconnect(self, *, in_favour_of: Profile | None = None) -> None:
         driver = self._driver
         self._profile = self._driver = None
+        self._faults.clear()
         try:
             if driver is not None:
                 await driver.stop()
             else:
-                await self._undo()
-        finally:
-            self._world.journal.want(None)
+                await undo(self._world)
             self._fence_stands = False
-            self._faults.clear()
+        except AdapterError as error:
+            self._fence_stands = True
+            text = f"the network could not be left as it was found: {error}"
+            self._fault(NOT_UNDONE, text, Severity.ALARM)
+            raise Failed(f"{text}; try `homeward disconnect` again") from error
+        finally:
             # What was offered for the next profile, in whatever order, is not to be asked for again.
             self._store.forget(but_for=in_favour_of)
             self._draw()
+            self._world.journal.want(None)
 
     async def _access_links(self) -> tuple[str, ...]:
         """Those that there are at this moment: without their names the fence has no second line."""
@@ -207,14 +221,6 @@ class Client:
         except AdapterError as error:
             log.warning("the access links are not known, so only the fence's first line stands: %s", error)
         return tuple(sorted({link.name for picture in pictures for link in picture if link.access}))
-
-    async def _undo(self) -> None:
-        """Take away what an earlier life left: its VPN, which charon keeps up for it, and its plan."""
-        try:
-            await self._world.vpn.disconnect()
-        except AdapterError as error:
-            log.warning("the VPN could not be ended: %s", error)
-        await self._world.plans.apply(EMPTY_PLAN)
 
     def _driver_failed(self, error: BaseException) -> None:
         self._world.plans.hold()
@@ -243,9 +249,10 @@ class Client:
     def _idle(self) -> StatusSnapshot:
         profile = self._profile
         if profile is None:
-            if "profile-lost" in self._faults:
-                blocked = Blocked(self._faults["profile-lost"].text, self._fence_stands)
-                return StatusSnapshot(state=ClientState.BLOCKED, blocked=blocked)
+            for code in (PROFILE_LOST, NOT_UNDONE):
+                if code in self._faults:
+                    blocked = Blocked(self._faults[code].text, self._fence_stands)
+                    return StatusSnapshot(state=ClientState.BLOCKED, blocked=blocked)
             return StatusSnapshot()
         return StatusSnapshot(
             state=ClientState.WAITING_FOR_SECRET,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from homeward.core.coordinator import Coordinator
-from homeward.daemon.executor import Executor, World
+from homeward.daemon.executor import Executor, World, undo
 from homeward.model.access import ClearPath, Link, VpnPath
 from homeward.model.inputs import (
     DatagramReceived,
@@ -20,7 +20,6 @@ from homeward.model.inputs import (
     VpnReported,
 )
 from homeward.model.journal import IdentificationState
-from homeward.model.plan import EMPTY_PLAN
 from homeward.model.profile import Profile
 from homeward.model.registration import MobilitySecurityAssociation, Spi
 from homeward.model.secret import Secret
@@ -101,16 +100,10 @@ class Driver:
         self._world.registrations.stop()
         try:
             if not leave_plan:
-                await self._undo()
+                await undo(self._world)
         finally:
             await self._world.vpn.stop()
             await self._world.journal.flush()
-
-    async def _undo(self) -> None:
-        try:
-            await self._world.vpn.disconnect()
-        finally:
-            await self._world.plans.apply(EMPTY_PLAN)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -27,7 +27,7 @@ from homeward.model.effects import (
 )
 from homeward.model.errors import AdapterError, PlanError, Unavailable
 from homeward.model.inputs import EffectFailed, GatewayResolved, Input, PlanApplied, VpnReported
-from homeward.model.plan import Held
+from homeward.model.plan import EMPTY_PLAN, Held
 from homeward.model.profile import GatewaySettings
 from homeward.model.secret import Secret
 from homeward.model.vpn import VpnFailed
@@ -48,6 +48,16 @@ class World:
     vpn: VpnEngine
     names: NameQueries
     journal: JournalKeeper
+
+
+async def undo(world: World) -> None:
+    """Leave the machine as it was found, whoever's life the traces are from. Raises PlanError."""
+    try:
+        await world.vpn.disconnect()
+    except AdapterError as error:
+        ike_log.warning("the VPN could not be ended: %s", error)
+    finally:
+        await world.plans.apply(EMPTY_PLAN)
 
 
 class Executor:

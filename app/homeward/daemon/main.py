@@ -106,7 +106,10 @@ def _keep_secrets_out_of_core_dumps() -> None:
 async def _clean_up(options: argparse.Namespace) -> int:
     """End the VPN of a killed daemon, lift its block and forget what was wanted."""
     engine = StrongSwanEngine(options.vici)
-    await engine.disconnect()
+    try:
+        await engine.disconnect()
+    except HomewardError as error:
+        log.warning("the VPN could not be ended: %s", error)
     await engine.stop()
     plans = NetlinkPlans(
         TunnelDevice(),

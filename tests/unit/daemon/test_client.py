@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Orders to the daemon in a world that does not play along: nothing opens that was closed, no claim is false."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from homeward.bus.errors import Failed
+from homeward.daemon.client import Client
+from homeward.daemon.secret_store import SecretStore
+from homeward.daemon.settings import Profiles
+from homeward.model.errors import AdapterError, IkeError, LinkError, PlanError, Unavailable
+from homeward.model.journal import Journal
+from homeward.model.plan import EMPTY_PLAN, Held
+from homeward.model.secret import Secret
+from homeward.model.status import ClientState
+from tests.unit.daemon.laptop import Laptop, settle
+from tests.unit.daemon.parts import ALICE, KEY, PSK, profile
+
+
+class Served(Laptop):
+    """A laptop with a daemon behind the bus."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.profiles = Profiles({"office": profile()})
+        self.client = self.new_life()
+
+    def new_life(self) -> Client:
+        return Client(
+            profiles=lambda: self.profiles,
+            store=SecretStore(lambda: self.clock.now().boot),
+            clock=self.clock,
+            links=self.links,
+            world=self.world(),
+            entropy=lambda: 7,
+            publish=lambda: None,
+        )
+
+    async def offer_secrets(self) -> None:
+        await self.client.offer_secret("mn-ha", Secret(KEY), ALICE)
+        await self.client.offer_secret("psk", Secret(PSK), ALICE)
+
+    async def connect(self) -> None:
+        await self.offer_secrets()
+        await self.client.connect("office", ALICE)
+        await settle()
+
+    def killed(self) -> None:
+        """As after kill -9 while connected: what was wanted is known, secrets are not."""
+        self.until_reboot.journal = Journal(wanted="office")
+        self.client = self.new_life()
+
+    @property
+    def state(self) -> ClientState:
+        return self.client.snapshot().state
+
+
+@pytest.fixture
+async def laptop() -> AsyncIterator[Served]:
+    made = Served()
+    yield made
+    made.engine.refuses = made.links.refuses = made.until_reboot.refuses = None
+    await made.client.end(keep_block=False)
+
+
+async def test_connect_that_fails_leaves_the_machine_open_and_can_be_repeated(laptop: Served) -> None:
+    laptop.links.refuses = LinkError("reading the links", 12)
+    with pytest.raises(Failed, match="reading the links"):
+        await laptop.connect()
+    assert laptop.plans.standing == EMPTY_PLAN
+    assert laptop.state is ClientState.DISCONNECTED
+    assert laptop.until_reboot.journal.wanted is None
+    laptop.links.refuses = None
+    await laptop.connect()
+    assert laptop.plans.standing != EMPTY_PLAN
+
+
+async def test_block_of_a_killed_life_stands_though_the_links_cannot_be_watched(laptop: Served) -> None:
+    laptop.killed()
+    await laptop.client.resume()
+    assert isinstance(laptop.plans.standing.traffic, Held)
+    laptop.links.refuses = LinkError("reading the links", 12)
+    with pytest.raises(Failed):
+        await laptop.offer_secrets()
+    assert laptop.plans.standing != EMPTY_PLAN
+    assert laptop.until_reboot.journal.wanted == "office"
+    laptop.links.refuses = None
+    await laptop.client.connect("office", ALICE)
+    await settle()
+    assert laptop.state not in (ClientState.WAITING_FOR_SECRET, ClientState.DISCONNECTED)
+
+
+async def test_profile_that_is_gone_keeps_the_block_until_disconnect(laptop: Served) -> None:
+    laptop.killed()
+    laptop.profiles = Profiles()
+    await laptop.client.resume()
+    assert laptop.state is ClientState.BLOCKED
+    assert "apply" not in laptop.plans.events
+    await laptop.client.disconnect(ALICE)
+    assert laptop.state is ClientState.DISCONNECTED
+    assert laptop.plans.events == ["apply"]
+
+
+async def test_what_cannot_be_undone_is_said_and_can_be_tried_again(laptop: Served) -> None:
+    await laptop.connect()
+    laptop.plans.fails_next = PlanError("removing the routing rules", 1)
+    with pytest.raises(Failed, match="homeward disconnect"):
+        await laptop.client.disconnect(ALICE)
+    blocked = laptop.client.snapshot().blocked
+    assert laptop.state is ClientState.BLOCKED
+    assert blocked is not None
+    assert blocked.fence_holds
+    assert "removing the routing rules" in blocked.cause
+    assert len(laptop.client._store.needed(profile())) == 2, "the secrets are forgotten all the same"
+    await laptop.client.disconnect(ALICE)
+    assert laptop.state is ClientState.DISCONNECTED
+    assert laptop.plans.standing == EMPTY_PLAN
+
+
+@pytest.mark.parametrize("error", [IkeError("list-sas", "no"), Unavailable("disconnect", "charon hangs")])
+async def test_engine_that_refuses_keeps_nobody_from_disconnecting(
+    laptop: Served, error: AdapterError
+) -> None:
+    await laptop.connect()
+    laptop.engine.refuses = error
+    await laptop.client.disconnect(ALICE)
+    assert laptop.state is ClientState.DISCONNECTED
+    assert laptop.plans.standing == EMPTY_PLAN
+
+
+async def test_disk_that_refuses_keeps_no_secret_in_memory(laptop: Served) -> None:
+    await laptop.connect()
+    laptop.until_reboot.refuses = Unavailable("write the journal", "no space left")
+    with pytest.raises(Unavailable):
+        await laptop.client.disconnect(ALICE)
+    assert len(laptop.client._store.needed(profile())) == 2
+    assert laptop.plans.standing == EMPTY_PLAN
+
+
+async def test_error_of_ours_ends_the_daemon_with_traffic_held(laptop: Served) -> None:
+    await laptop.connect()
+
+    async def broken(plan: object) -> None:
+        raise RuntimeError("a bug of ours")
+
+    apply, laptop.plans.apply = laptop.plans.apply, broken  # type: ignore[assignment, method-assign]
+    laptop.links.set()  # no access link is left for the fence to name: another plan
+    await settle()
+    assert isinstance(laptop.client.failed.exception(), RuntimeError)
+    assert not laptop.plans.is_open
+    laptop.plans.apply = apply  # type: ignore[method-assign]
