@@ -198,6 +198,7 @@ def answer_at(peer: socket.socket, kind: int) -> Packet:
             return packet
 
 
+@pytest.mark.rows("R-186", "R-199", "R-201", "R-285")
 def test_registration_and_pings_both_ways(agent: AgentProcess, node: Node, peer: socket.socket) -> None:
     reply = node.ask()
     assert reply is not None
@@ -230,6 +231,7 @@ def test_registration_and_pings_both_ways(agent: AgentProcess, node: Node, peer:
     assert dump["counters"]["packets-in"] == 2
 
 
+@pytest.mark.rows("R-201")
 def test_the_agent_itself_can_be_reached_through_the_tunnel(agent: AgentProcess, node: Node) -> None:
     node.ask()
     node.send(IP(src=str(HOME), dst=str(AGENT)) / echo(3))
@@ -244,6 +246,7 @@ def test_time_exceeded_reaches_the_mobile_node(agent: AgentProcess, node: Node) 
     assert (inner.dst, inner[ICMP].type) == (str(HOME), 11)
 
 
+@pytest.mark.rows("R-202")
 def test_a_spoofed_reverse_tunnel_is_dropped_and_counted(
     agent: AgentProcess, node: Node, network: AgentNetwork, peer: socket.socket
 ) -> None:
@@ -279,6 +282,7 @@ def test_tunnel_packets_from_the_outside_interface_are_dropped(
     assert agent.counter("tunnel-packet-from-outside-interface") == 1
 
 
+@pytest.mark.rows("R-94")
 def test_requests_by_the_outside_interface_meet_silence(
     agent: AgentProcess, node: Node, network: AgentNetwork
 ) -> None:
@@ -292,6 +296,7 @@ def test_requests_by_the_outside_interface_meet_silence(
     assert node.ask() is not None
 
 
+@pytest.mark.rows("R-61", "R-94")
 def test_requests_from_an_untrusted_source_meet_silence(agent: AgentProcess, network: AgentNetwork) -> None:
     stranger = Node(network.node, UNTRUSTED)
     assert stranger.ask(wait=0.5) is None
@@ -300,6 +305,7 @@ def test_requests_from_an_untrusted_source_meet_silence(agent: AgentProcess, net
     assert agent.dump()["bindings"] == []
 
 
+@pytest.mark.rows("R-193")
 def test_forged_and_relayed_requests(agent: AgentProcess, node: Node, network: AgentNetwork) -> None:
     assert node.ask(association=FORGER, wait=0.5) is None
     relay = Node(network.node, SECOND_CARE_OF)
@@ -313,6 +319,7 @@ def test_forged_and_relayed_requests(agent: AgentProcess, node: Node, network: A
     assert dump["counters"]["relayed-request"] == 1
 
 
+@pytest.mark.rows("R-197", "R-201")
 def test_packets_follow_a_move_and_end_with_a_deregistration(
     agent: AgentProcess, node: Node, network: AgentNetwork, peer: socket.socket
 ) -> None:
@@ -335,6 +342,7 @@ def test_packets_follow_a_move_and_end_with_a_deregistration(
         agent.wait_for(f"binding-{change} ")
 
 
+@pytest.mark.rows("R-198")
 def test_a_lifetime_ends_silently(agent: AgentProcess, node: Node, peer: socket.socket) -> None:
     reply = node.ask(1)
     assert reply is not None
@@ -362,6 +370,7 @@ def test_a_home_address_outside_the_virtual_network_has_a_route_while_it_is_boun
     assert route not in network.agent.ip("route show")
 
 
+@pytest.mark.rows("R-287", "R-288")
 def test_too_big_is_relayed_from_within_the_tunnel(
     agent: AgentProcess, node: Node, network: AgentNetwork, peer: socket.socket
 ) -> None:

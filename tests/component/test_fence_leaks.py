@@ -196,6 +196,7 @@ async def test_the_check_sees_a_leak(scene: Scene, way: Callable[[Scene], None])
     assert len(await scene.leaked()) == 1
 
 
+@pytest.mark.rows("R-37")
 @by_way
 async def test_the_fence_stops_it(scene: Scene, way: Callable[[Scene], None]) -> None:
     scene.fence.put_up(CLOSED, HOME)
@@ -203,6 +204,7 @@ async def test_the_fence_stops_it(scene: Scene, way: Callable[[Scene], None]) ->
     assert await scene.leaked() == []
 
 
+@pytest.mark.rows("R-20", "R-58", "R-89")
 @by_way
 async def test_an_open_tunnel_is_no_hole(scene: Scene, way: Callable[[Scene], None]) -> None:
     path = ClearPath(scene.stations.link, "eth0", CARE_OF)
@@ -211,6 +213,7 @@ async def test_an_open_tunnel_is_no_hole(scene: Scene, way: Callable[[Scene], No
     assert await scene.leaked() == []
 
 
+@pytest.mark.rows("R-37", "R-63")
 async def test_a_link_that_is_plugged_in_later_is_closed_before_anybody_notices(scene: Scene) -> None:
     scene.fence.put_up(CLOSED, HOME)
     stations = scene.stations
@@ -308,6 +311,7 @@ async def test_the_home_devices_own_traffic_and_the_loopback_are_free(scene: Sce
     far_end.close()
 
 
+@pytest.mark.rows("R-12", "R-20", "R-89")
 async def test_inside_the_vpn_only_the_home_agent_is_met(scene: Scene) -> None:
     far_end = FarEnd(scene.stations.laptop, "ipsec0", INNER)
     fence = Fence(AGENT, (GATEWAY,), ("eth0",), VpnPath(INNER), INNER)
@@ -363,6 +367,7 @@ async def test_a_reply_from_the_agent_reaches_none_but_our_own_socket(scene: Sce
 # --- ARP (R-183, R-191) -------------------------------------------------------------------------------------
 
 
+@pytest.mark.rows("R-183", "R-191")
 async def test_no_frame_ever_names_the_home_address_in_arp(scene: Scene) -> None:
     def arp(sender: IPv4Address, target: IPv4Address) -> None:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:

@@ -86,6 +86,7 @@ def application(source: IPv4Address | None = None) -> socket.socket:
     return opened
 
 
+@pytest.mark.rows("R-68")
 async def test_while_held_no_call_fails_and_afterwards_everything_arrives_in_order(laptop: Laptop) -> None:
     await laptop.apply(Held())
     with application() as sender:
@@ -148,6 +149,7 @@ async def test_held_packets_wait_while_the_path_fails_and_leave_when_it_is_back(
         assert struct.unpack("!I", bytes(packet[UDP].payload)) == (number,)
 
 
+@pytest.mark.rows("R-187", "R-212", "R-216", "R-284")
 async def test_what_is_tunnelled_is_ip_in_ip_between_the_right_ends(laptop: Laptop) -> None:
     await laptop.apply(laptop.clear)
     with application() as sender:
@@ -165,6 +167,7 @@ async def test_what_is_tunnelled_is_ip_in_ip_between_the_right_ends(laptop: Lapt
     assert outer.id != 0 or outer.flags.DF
 
 
+@pytest.mark.rows("R-12", "R-20", "R-58")
 async def test_inside_the_vpn_the_packets_go_to_its_device_and_nowhere_else(laptop: Laptop) -> None:
     with laptop.stations.listen() as wire:
         await laptop.apply(laptop.inside_vpn)
@@ -214,6 +217,7 @@ async def heard(receiver: socket.socket, seconds: float = 0.1) -> list[bytes]:
             return came
 
 
+@pytest.mark.rows("R-179", "R-186", "R-188")
 async def test_the_home_agent_is_the_only_one_that_may_send(laptop: Laptop) -> None:
     await laptop.apply(laptop.clear)
     stranger = IPv4Address("10.1.1.66")
@@ -226,6 +230,7 @@ async def test_the_home_agent_is_the_only_one_that_may_send(laptop: Laptop) -> N
         assert await heard(receiver) == [b"genuine"]
 
 
+@pytest.mark.rows("R-64", "R-67")
 async def test_nothing_comes_in_while_held(laptop: Laptop) -> None:
     await laptop.apply(laptop.clear)
     with application(HOME) as receiver:
@@ -274,6 +279,7 @@ async def test_a_held_datagram_that_is_too_long_for_the_new_path_is_dropped_with
     assert len(await eventually(laptop.vpn.sent)) == 1420
 
 
+@pytest.mark.rows("R-287", "R-288")
 async def test_a_path_that_turns_out_narrow_lowers_the_device(laptop: Laptop) -> None:
     await laptop.apply(laptop.clear)
     with application() as sender:
@@ -295,6 +301,7 @@ async def test_a_path_that_turns_out_narrow_lowers_the_device(laptop: Laptop) ->
         assert "mtu 1280" in laptop.stations.laptop.ip("link show homeward0")
 
 
+@pytest.mark.rows("R-289")
 async def test_the_other_end_is_asked_for_segments_that_fit_every_mode(laptop: Laptop) -> None:
     await laptop.apply(laptop.clear)
     loop = asyncio.get_running_loop()

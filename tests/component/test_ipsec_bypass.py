@@ -68,6 +68,7 @@ async def test_the_policy_catches_a_bound_socket(stations: Stations) -> None:
             probe.recv(99)
 
 
+@pytest.mark.rows("R-32")
 async def test_a_registration_passes_it_both_ways(stations: Stations) -> None:
     another_vpn(stations)
     arrived: list[DatagramReceived] = []
@@ -106,6 +107,7 @@ async def test_the_clear_tunnel_passes_it_both_ways(stations: Stations) -> None:
     tunnel.detach()
 
 
+@pytest.mark.rows("R-32")
 @pytest.mark.parametrize(("code", "error"), [(errno.EPERM, NotPermitted), (errno.ENOPROTOOPT, Unavailable)])
 async def test_without_the_bypass_nothing_is_sent(
     stations: Stations, monkeypatch: pytest.MonkeyPatch, code: int, error: type[Exception]

@@ -157,6 +157,7 @@ class Transfer:
         return self._sent.digest() == self._received.digest()
 
 
+@pytest.mark.rows("R-7", "R-8", "R-179", "R-216")
 async def test_a_connection_survives_every_move_and_goes_on_at_once(scene: Scene) -> None:
     await scene.apply(scene.clear)
     transfer = Transfer()

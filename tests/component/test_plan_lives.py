@@ -254,6 +254,7 @@ def answers(stations: Stations, device: str) -> bool:
             return False
 
 
+@pytest.mark.rows("R-183", "R-191")
 async def test_no_link_known_or_not_answers_arp_for_the_home_address(
     stations: Stations, tmp_path: Path
 ) -> None:

@@ -35,6 +35,7 @@ def test_nothing_saved_is_an_empty_journal(journals: Journals) -> None:
     assert journals.load() == Journal()
 
 
+@pytest.mark.rows("R-172")
 @pytest.mark.parametrize("journal", [Journal(), Journal("x"), FULL])
 def test_what_is_saved_is_loaded(journals: Journals, journal: Journal) -> None:
     journals.save(FULL)

@@ -174,6 +174,7 @@ async def test_whoever_starts_again_gets_the_whole_picture_though_nothing_has_ch
     assert pictures.seen[0] == pictures.seen[1]
 
 
+@pytest.mark.rows("R-72", "R-182")
 async def test_a_lent_address_and_its_route_are_seen(world: World, pictures: Pictures) -> None:
     world.lend()
     found = await eventually(lambda: pictures.eth0 if pictures.eth0 and pictures.eth0.gateway else None)
@@ -210,6 +211,7 @@ async def test_a_cable_that_is_out_has_no_carrier_but_stays_an_access_link(
     assert pictures.eth0.access
 
 
+@pytest.mark.rows("R-72")
 async def test_a_flap_shows_even_between_two_looks(world: World, pictures: Pictures) -> None:
     before = pictures.eth0
     assert before is not None
@@ -220,6 +222,7 @@ async def test_a_flap_shows_even_between_two_looks(world: World, pictures: Pictu
     assert pictures.eth0.carrier
 
 
+@pytest.mark.rows("R-72", "R-128")
 async def test_the_routers_station_appears_and_changes(world: World, pictures: Pictures) -> None:
     world.lend()
     for station in ("02:00:00:00:00:01", "02:00:00:00:00:02"):
@@ -284,6 +287,7 @@ def _lost_events(links: NetlinkLinks) -> int:
     return sum(int(line.split()[8]) for line in lines[1:] if line.split()[9] == inode)
 
 
+@pytest.mark.rows("R-72")
 @pytest.mark.root
 async def test_a_change_is_told_within_five_milliseconds(real: RealWorld) -> None:
     pictures = Pictures()

@@ -135,12 +135,14 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         await made.close()
 
 
+@pytest.mark.rows("R-64")
 async def test_a_held_plan_lets_nothing_flow(world: World) -> None:
     await world.plans.apply(HELD)
     assert not await world.flows()
     assert world.stands()
 
 
+@pytest.mark.rows("R-151")
 async def test_a_tunnelled_plan_lets_packets_flow(world: World) -> None:
     await world.plans.apply(world.clear)
     assert await world.flows()
@@ -153,6 +155,7 @@ async def test_held_packets_are_counted(world: World) -> None:
     assert world.plans.counters()[0] > before
 
 
+@pytest.mark.rows("R-64")
 async def test_hold_works_at_once_and_the_same_plan_opens_again(world: World) -> None:
     await world.plans.apply(world.clear)
     assert await world.flows()
@@ -182,6 +185,7 @@ async def test_the_same_plan_twice_changes_nothing(world: World) -> None:
     assert await world.flows()
 
 
+@pytest.mark.rows("R-151")
 async def test_one_tunnel_follows_another(world: World) -> None:
     await world.plans.apply(world.clear)
     await world.plans.apply(world.other)

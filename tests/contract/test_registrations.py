@@ -142,6 +142,7 @@ def paths(world: World) -> list[tuple[Path, int]]:
     return [(world.clear, world.clear.link_index), (world.vpn, world.vpn_link)]
 
 
+@pytest.mark.rows("R-133", "R-136")
 async def test_a_request_leaves_from_the_path_and_its_reply_is_reported_with_the_link(
     world: World, arrived: list[DatagramReceived]
 ) -> None:
@@ -154,6 +155,7 @@ async def test_a_request_leaves_from_the_path_and_its_reply_is_reported_with_the
         assert came == DatagramReceived(path, b"reply", AGENT, 434, link)
 
 
+@pytest.mark.rows("R-135", "R-213")
 async def test_each_datagram_has_the_ttl_it_was_given(world: World, arrived: list[DatagramReceived]) -> None:
     for ttl in (1, 64, 255):
         world.registrations.send(world.clear, AGENT, b"request", ttl=ttl)
@@ -172,6 +174,7 @@ async def test_a_path_keeps_its_port_and_shares_it_with_no_other(
     assert len(set.union(*ports.values())) == 2
 
 
+@pytest.mark.rows("R-136")
 async def test_only_the_registration_port_is_heard(world: World, arrived: list[DatagramReceived]) -> None:
     world.registrations.send(world.clear, AGENT, b"request", ttl=64)
     seen = await world.request()

@@ -104,6 +104,7 @@ async def test_without_an_engine_a_connection_cannot_be_made(
 # --- connecting ---
 
 
+@pytest.mark.rows("R-246", "R-271")
 async def test_a_connection_tells_both_ends_and_the_inner_address(
     world: VpnWorld, engine: VpnEngine, reports: Reports
 ) -> None:
@@ -115,6 +116,7 @@ async def test_a_connection_tells_both_ends_and_the_inner_address(
     await reports.stay_without(VpnFailed, VpnLost, VpnEstablished)
 
 
+@pytest.mark.rows("R-49", "R-91", "R-266")
 async def test_a_nat_in_between_is_told(world: VpnWorld, engine: VpnEngine, reports: Reports) -> None:
     source = await world.attach(1)
     await engine.configure(SETTINGS, world.gateway, secret())
@@ -123,6 +125,7 @@ async def test_a_nat_in_between_is_told(world: VpnWorld, engine: VpnEngine, repo
     assert (established.local, established.behind_nat) == (NETWORKS[1], True)
 
 
+@pytest.mark.rows("R-4", "R-246")
 async def test_a_gateway_without_mobike_is_told(world: VpnWorld, engine: VpnEngine, reports: Reports) -> None:
     await world.gateway_knows(KEY, mobike=False)
     assert not (await connected(world, engine, reports)).mobike
@@ -174,6 +177,7 @@ async def test_a_second_connection_replaces_the_first_without_a_loss(
 # --- moving ---
 
 
+@pytest.mark.rows("R-28")
 async def test_a_move_is_told_with_the_new_address(
     world: VpnWorld, engine: VpnEngine, reports: Reports
 ) -> None:
@@ -187,6 +191,7 @@ async def test_a_move_is_told_with_the_new_address(
     await reports.stay_without(VpnLost, VpnEstablished)
 
 
+@pytest.mark.rows("R-4", "R-247")
 async def test_a_move_without_mobike_is_a_new_connection(
     world: VpnWorld, engine: VpnEngine, reports: Reports
 ) -> None:
@@ -235,6 +240,7 @@ async def test_a_check_without_a_vpn_asks_nobody(engine: VpnEngine, reports: Rep
 # --- the end ---
 
 
+@pytest.mark.rows("R-40", "R-271")
 async def test_what_was_ordered_to_end_is_no_news(
     world: VpnWorld, engine: VpnEngine, reports: Reports
 ) -> None:

@@ -37,6 +37,7 @@ def nobody_elses_session(
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.mark.rows("R-97")
 async def test_a_secret_is_kept_and_read_again(session, tmp_path):
     with gnome_keyring(session, tmp_path):
         keyring = SecretServiceKeyring()
@@ -46,6 +47,7 @@ async def test_a_secret_is_kept_and_read_again(session, tmp_path):
         assert await keyring.read("office-key") == "text:another"
 
 
+@pytest.mark.rows("R-97")
 async def test_what_is_kept_lies_on_the_disk_encrypted(session, tmp_path):
     with gnome_keyring(session, tmp_path):
         await SecretServiceKeyring().store("office-key", LINE)

@@ -71,7 +71,37 @@ def _timeline(out: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.rows("R-2", "R-11", "R-12", "R-20", "R-32")
+@pytest.mark.rows(
+    "R-1",
+    "R-2",
+    "R-5",
+    "R-7",
+    "R-8",
+    "R-11",
+    "R-12",
+    "R-15",
+    "R-16",
+    "R-20",
+    "R-23",
+    "R-24",
+    "R-28",
+    "R-32",
+    "R-37",
+    "R-41",
+    "R-46",
+    "R-49",
+    "R-54",
+    "R-57",
+    "R-58",
+    "R-60",
+    "R-87",
+    "R-88",
+    "R-89",
+    "R-90",
+    "R-183",
+    "R-191",
+    "R-267",
+)
 def test_the_grand_tour_passes(fresh_state: LabState, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with _start(fresh_state, out) as tour:

@@ -83,6 +83,7 @@ def test_the_inside_is_reached_from_inside(lab: LabState, move: Callable[[str], 
     assert _heard(lab, AGENT, _HEAR_IPIP, _SEND_IPIP, str(AGENT_ADDRESS), 0) == address
 
 
+@pytest.mark.rows("R-61")
 @pytest.mark.parametrize("network", ["ext1", "ext2"])
 def test_nothing_from_outside_reaches_the_inside(
     lab: LabState, move: Callable[[str], str], network: str

@@ -57,6 +57,7 @@ def _reaches_inside(lab: LabState, source: str) -> bool:
     return Host(lab, LAPTOP).run(*argv, check=False).returncode == 0
 
 
+@pytest.mark.rows("R-28", "R-49", "R-91")
 def test_the_vpn_connects_behind_nat_and_moves_by_mobike(lab: LabState, move: Callable[[str], str]) -> None:
     move("ext2")
     with _session(lab) as session:

@@ -42,6 +42,7 @@ def mutate(octets: bytes, chance: random.Random) -> bytes:
     return bytes(damaged)
 
 
+@pytest.mark.rows("R-103", "R-168")
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name.split()[0])
 def test_damaged_messages(vector: object) -> None:
     chance = random.Random(f"RFC 5266 {vector.name}")  # type: ignore[attr-defined]

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address
 
+import pytest
+
 from homeward.agents.home_agent import HomeAgent
 from homeward.core.pacing import TokenBucket
 from homeward.model.access import AccessMode, ClearPath, VpnPath
@@ -93,6 +95,7 @@ def test_minute_of_flapping_is_forgiven_a_second_later_x22() -> None:
     assert world.mode() is AccessMode.C
 
 
+@pytest.mark.rows("R-120")
 def test_flapping_never_gets_more_than_its_share_of_requests_x22() -> None:
     bucket = TokenBucket()
     starts = [bucket.take(at / 10) for at in range(600)]
@@ -100,6 +103,7 @@ def test_flapping_never_gets_more_than_its_share_of_requests_x22() -> None:
     assert len(begun) <= 3 + 60
 
 
+@pytest.mark.rows("R-64")
 def test_link_change_right_after_a_plan_failed_holds_at_once_r64() -> None:
     """The plan that failed was superseded; the newer one flows, and must be closed in the step of the link event."""
     world = World()
@@ -144,6 +148,7 @@ def test_refusal_inside_ends_the_watch_on_that_trust() -> None:
     assert all(not isinstance(plan.traffic, Held) for _, plan in world.plans[before:])
 
 
+@pytest.mark.rows("R-163")
 def test_lifetime_of_nothing_through_the_vpn_starts_no_storm_r163() -> None:
     world = World()
     rewrite_replies(
@@ -157,6 +162,7 @@ def test_lifetime_of_nothing_through_the_vpn_starts_no_storm_r163() -> None:
     assert len(tunnel_requests(world)) <= 4
 
 
+@pytest.mark.rows("R-77")
 def test_reply_without_tnc_ends_probing_on_this_attachment_r77() -> None:
     """Even when it answers the last of the first four requests, and a later series was planned already."""
     world = World(profile=make_profile(gateway=None))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Whatever the world does, in whatever order: never in clear outside, never stuck, never spinning."""
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -10,6 +11,8 @@ from homeward.model.inputs import DatagramReceived, EffectFailed, LinksObserved,
 from homeward.model.status import Trust
 from homeward.model.vpn import EngineFound, EngineLost, VpnFailed
 from tests.scenarios.simulation import ETHERNET, HOME_AGENT, World
+
+pytestmark = pytest.mark.rows("R-20", "R-21", "R-58", "R-60", "R-86")
 
 
 class AnyStory(RuleBasedStateMachine):

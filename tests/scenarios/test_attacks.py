@@ -101,6 +101,7 @@ FORGERIES: dict[str, Callable[[SendRegistration], bytes]] = {
 }
 
 
+@pytest.mark.rows("R-21", "R-27", "R-30", "R-86", "R-147", "R-148", "R-292")
 @pytest.mark.parametrize("forgery", FORGERIES, ids=str)
 def test_forged_reply_is_never_trusted(forgery: str) -> None:
     world, request = outside_and_asking()
@@ -113,6 +114,7 @@ def test_forged_reply_is_never_trusted(forgery: str) -> None:
     assert status.health, "the reason must be shown in the status"
 
 
+@pytest.mark.rows("R-65")
 @pytest.mark.parametrize("code", [64, 65, 69, 128, 129, 131, 133, 194])
 def test_denial_with_tnc_is_no_proof_r65(code: int) -> None:
     world, request = outside_and_asking()
@@ -121,6 +123,7 @@ def test_denial_with_tnc_is_no_proof_r65(code: int) -> None:
     assert world.status().trust is not Trust.TRUSTED
 
 
+@pytest.mark.rows("R-150")
 def test_unsigned_denial_of_a_foreign_agent_changes_nothing_r150() -> None:
     world, request = outside_and_asking()
     deliver(world, request, stripped(reply_to(request, code=65)))
@@ -129,6 +132,7 @@ def test_unsigned_denial_of_a_foreign_agent_changes_nothing_r150() -> None:
     assert len([1 for _, sent in world.sent if isinstance(sent.path, ClearPath)]) == 3
 
 
+@pytest.mark.rows("R-65", "R-96")
 @pytest.mark.parametrize(
     "how",
     [
@@ -149,6 +153,7 @@ def test_genuine_reply_that_came_another_way_is_never_trusted(how: dict[str, obj
     assert world.status().trust is not Trust.TRUSTED
 
 
+@pytest.mark.rows("R-65", "R-147")
 def test_genuine_reply_replayed_on_another_network_is_never_trusted() -> None:
     recorded: list[bytes] = []
     world = World(profile=make_profile(gateway=None))
@@ -171,6 +176,7 @@ def test_genuine_reply_replayed_on_another_network_is_never_trusted() -> None:
     assert any(item.severity is Severity.ALARM for item in status.health)
 
 
+@pytest.mark.rows("R-65", "R-68")
 def test_reply_to_a_request_before_the_link_changed_is_never_trusted_r65() -> None:
     world, request = outside_and_asking()
     genuine = reply_to(request)
@@ -179,6 +185,7 @@ def test_reply_to_a_request_before_the_link_changed_is_never_trusted_r65() -> No
     assert world.status().trust is not Trust.TRUSTED
 
 
+@pytest.mark.rows("R-147")
 def test_second_copy_of_a_used_reply_is_ignored() -> None:
     world = World(profile=make_profile(gateway=None))
     world.plug("trust1")
@@ -190,6 +197,7 @@ def test_second_copy_of_a_used_reply_is_ignored() -> None:
     assert world.core.registrar.binding is binding
 
 
+@pytest.mark.rows("R-96")
 def test_tnc_through_the_vpn_proves_nothing_r96() -> None:
     world = World()
     world.plug("ext1")

@@ -28,6 +28,7 @@ def tunnel_requests(world: World, since: float = 0.0) -> list[float]:
     return [at for at, sent in world.sent if isinstance(sent.path, VpnPath) and at >= since]
 
 
+@pytest.mark.rows("R-16", "R-29", "R-76")
 def test_first_attachment_inside_is_proved_and_bound_in_one_round_trip() -> None:
     world = World()
     world.plug("trust1")
@@ -43,6 +44,7 @@ def test_first_attachment_inside_is_proved_and_bound_in_one_round_trip() -> None
     assert str(status.care_of_address) == "10.1.1.10"
 
 
+@pytest.mark.rows("R-2", "R-28", "R-34")
 def test_first_attachment_outside_ends_in_mc_with_the_inner_address_bound() -> None:
     world = World()
     world.plug("ext1")
@@ -52,6 +54,7 @@ def test_first_attachment_outside_ends_in_mc_with_the_inner_address_bound() -> N
     assert world.status().trust is Trust.UNTRUSTED
 
 
+@pytest.mark.rows("R-7", "R-24", "R-28")
 def test_grand_tour() -> None:
     world = World()
     for place, mode in [
@@ -66,6 +69,7 @@ def test_grand_tour() -> None:
         assert world.mode() is mode, place
 
 
+@pytest.mark.rows("R-33", "R-39")
 def test_request_and_engine_are_told_in_the_same_step_r33() -> None:
     world = World()
     world.plug("ext1")
@@ -75,6 +79,7 @@ def test_request_and_engine_are_told_in_the_same_step_r33() -> None:
     assert clear_requests(world, at)[:1] == effects_since(world, at, MoveVpn)[:1] == [at]
 
 
+@pytest.mark.rows("R-16", "R-64")
 def test_traffic_is_held_before_anything_is_sent() -> None:
     world = World()
     world.plug("trust1")
@@ -87,6 +92,7 @@ def test_traffic_is_held_before_anything_is_sent() -> None:
     assert kinds.index(ApplyPlan) < kinds.index(SendRegistration)
 
 
+@pytest.mark.rows("R-11", "R-38")
 def test_move_outside_needs_no_registration_r11() -> None:
     world = World()
     world.plug("ext1")
@@ -99,6 +105,7 @@ def test_move_outside_needs_no_registration_r11() -> None:
     assert len(world.at_agent) == reached
 
 
+@pytest.mark.rows("R-10")
 def test_new_inner_address_is_registered_at_once_r10() -> None:
     world = World()
     world.plug("ext1")
@@ -110,6 +117,7 @@ def test_new_inner_address_is_registered_at_once_r10() -> None:
     assert world.bound_to() == "10.9.0.6"
 
 
+@pytest.mark.rows("R-7", "R-40", "R-54")
 def test_vpn_is_closed_inside_by_default() -> None:
     world = World()
     world.plug("ext1")
@@ -120,6 +128,7 @@ def test_vpn_is_closed_inside_by_default() -> None:
     assert world.status().vpn is VpnState.DOWN
 
 
+@pytest.mark.rows("R-38", "R-40", "R-42")
 def test_vpn_is_kept_inside_by_policy_and_moves_again_when_leaving() -> None:
     world = World(profile=make_profile(keep_vpn_inside=True))
     world.plug("ext1")
@@ -144,6 +153,7 @@ def test_inside_without_reaching_the_gateway_is_no_alarm_s10() -> None:
     assert world.status().health == ()
 
 
+@pytest.mark.rows("R-23", "R-35")
 def test_near_gateway_does_not_flap_through_mc_x21() -> None:
     world = World()
     world.plug("trust1")
@@ -161,6 +171,7 @@ def test_near_gateway_does_not_flap_through_mc_x21() -> None:
     assert modes[-1] is AccessMode.C
 
 
+@pytest.mark.rows("R-35", "R-74", "R-81")
 def test_late_proof_moves_back_to_clear_x27() -> None:
     """The gateway answers first and mc begins; then the home agent's answer to a retransmission proves the inside."""
     world = World()
@@ -203,6 +214,7 @@ def test_silence_everywhere_is_blocked_with_a_reason_and_tries_go_on_s7() -> Non
     assert world.mode() is AccessMode.MC
 
 
+@pytest.mark.rows("R-31", "R-163", "R-164")
 def test_probe_follows_the_schedule_of_section_k() -> None:
     world = World(profile=make_profile(gateway=None))
     world.plug("ext1")
@@ -214,6 +226,7 @@ def test_probe_follows_the_schedule_of_section_k() -> None:
     assert world.status().trust is Trust.UNTRUSTED
 
 
+@pytest.mark.rows("R-29", "R-77", "R-78", "R-85", "R-86")
 def test_reply_without_tnc_keeps_the_vpn_and_raises_an_alarm_r78() -> None:
     """The firewall is open and the agent lists nobody's ingress: it answers, but does not vouch."""
     world = World()
@@ -230,6 +243,7 @@ def test_reply_without_tnc_keeps_the_vpn_and_raises_an_alarm_r78() -> None:
     assert len(clear_requests(world)) == 1  # R-77
 
 
+@pytest.mark.rows("R-156", "R-174")
 def test_clock_an_hour_off_is_resynchronised_in_one_extra_exchange_r174() -> None:
     for ahead in (3600.0, -3600.0):
         world = World(profile=make_profile(gateway=None), agent_clock_ahead=ahead)
@@ -239,6 +253,7 @@ def test_clock_an_hour_off_is_resynchronised_in_one_extra_exchange_r174() -> Non
         assert len(clear_requests(world)) == 2
 
 
+@pytest.mark.rows("R-56", "R-66")
 def test_renewal_every_monitor_minus_grace_r66() -> None:
     world = World()
     world.plug("trust1")
@@ -247,6 +262,7 @@ def test_renewal_every_monitor_minus_grace_r66() -> None:
     assert set(gaps) == {50}
 
 
+@pytest.mark.rows("R-67", "R-79", "R-86")
 def test_home_agent_dies_inside_closes_at_t_monitor_r67() -> None:
     world = World()
     world.plug("trust1")
@@ -259,6 +275,7 @@ def test_home_agent_dies_inside_closes_at_t_monitor_r67() -> None:
     assert isinstance(world.plans[-1][1].traffic, Held)
 
 
+@pytest.mark.rows("R-165")
 def test_three_lost_renewals_do_not_close_r165() -> None:
     world = World()
     world.plug("trust1")
@@ -275,6 +292,7 @@ def test_three_lost_renewals_do_not_close_r165() -> None:
         assert world.mode() is AccessMode.C
 
 
+@pytest.mark.rows("R-73", "R-80")
 def test_outside_renews_by_the_lifetime_through_the_vpn_only_r73_r80() -> None:
     world = World()
     world.plug("ext1")
@@ -286,6 +304,7 @@ def test_outside_renews_by_the_lifetime_through_the_vpn_only_r73_r80() -> None:
     assert world.mode() is AccessMode.MC
 
 
+@pytest.mark.rows("R-47")
 def test_home_agent_silent_through_the_vpn_is_blocked_and_recovers_s11() -> None:
     world = World()
     world.agent_up = False
@@ -300,6 +319,7 @@ def test_home_agent_silent_through_the_vpn_is_blocked_and_recovers_s11() -> None
     assert world.status().health == ()
 
 
+@pytest.mark.rows("R-20", "R-58")
 def test_vpn_lost_outside_holds_and_rebuilds() -> None:
     world = World()
     world.plug("ext1")
@@ -349,6 +369,7 @@ def test_reconnect_builds_a_new_vpn() -> None:
     assert world.mode() is AccessMode.MC
 
 
+@pytest.mark.rows("R-120")
 def test_flapping_link_is_paced_x22() -> None:
     world = World()
     for _ in range(50):
@@ -418,6 +439,7 @@ def test_a_network_that_lends_no_address_is_told_until_it_does() -> None:
     assert world.status().health == ()
 
 
+@pytest.mark.rows("R-55")
 def test_every_roam_tells_its_steps_in_order() -> None:
     world = World()
     world.plug("trust1")
@@ -439,6 +461,7 @@ def test_every_roam_tells_its_steps_in_order() -> None:
     assert outside.finished
 
 
+@pytest.mark.rows("R-24", "R-46")
 def test_hard_move_inside_costs_one_round_trip_and_the_plan() -> None:
     world = World()
     world.plug("trust1")
@@ -450,6 +473,7 @@ def test_hard_move_inside_costs_one_round_trip_and_the_plan() -> None:
     assert opened - at == pytest.approx(0.02)
 
 
+@pytest.mark.rows("R-58", "R-60")
 def test_hours_of_roaming_leave_the_invariant_standing() -> None:
     world = World()
     names = list(world.places)

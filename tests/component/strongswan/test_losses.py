@@ -56,6 +56,7 @@ async def test_somebody_elses_order_on_this_machine_is_told(
     assert "another program" in (await reports.get(VpnLost)).cause
 
 
+@pytest.mark.rows("R-271")
 async def test_a_killed_charon_is_missed_at_once_and_the_same_inner_address_returns(
     world: RealVpnWorld,
     engine: StrongSwanEngine,
@@ -157,6 +158,7 @@ async def test_a_try_without_a_route_can_be_called_off(
     await connected(world, engine, reports)
 
 
+@pytest.mark.rows("R-248")
 async def test_a_blocked_port_4500_is_told_apart_from_a_silent_gateway(
     world: RealVpnWorld, engine: StrongSwanEngine, reports: Reports
 ) -> None:

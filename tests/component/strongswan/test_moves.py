@@ -41,6 +41,7 @@ async def test_the_inner_address_is_on_the_tun_device_and_only_marked_packets_ta
         assert traffic.came
 
 
+@pytest.mark.rows("R-11")
 @pytest.mark.parametrize("networks", ["10.0.0.0/8", "0.0.0.0/0"])
 async def test_ike_never_enters_a_tunnel_however_wide_the_vpn_is(
     world: RealVpnWorld, engine: StrongSwanEngine, reports: Reports, networks: str
@@ -62,6 +63,7 @@ async def test_ike_never_enters_a_tunnel_however_wide_the_vpn_is(
     assert "dev eth0" in route(hosts, world.gateway, "mark", hex(MARK_IKE))
 
 
+@pytest.mark.rows("R-250")
 async def test_our_own_device_causes_no_roam_and_is_not_announced(
     world: RealVpnWorld, engine: StrongSwanEngine, reports: Reports
 ) -> None:
@@ -81,6 +83,7 @@ async def test_our_own_device_causes_no_roam_and_is_not_announced(
     assert "10.77.0.10" not in hosts.gateway_charon.log.read_text()
 
 
+@pytest.mark.rows("R-251")
 async def test_how_long_a_move_takes(
     world: RealVpnWorld, engine: StrongSwanEngine, reports: Reports, record_property: Measured
 ) -> None:
@@ -140,6 +143,7 @@ async def test_how_long_an_answer_takes(
     assert sorted(took)[-2] < 200
 
 
+@pytest.mark.rows("R-252")
 async def test_a_second_move_right_after_the_first_ends_at_the_last_address(
     world: RealVpnWorld, engine: StrongSwanEngine, reports: Reports
 ) -> None:

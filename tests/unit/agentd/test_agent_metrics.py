@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+import pytest
+
 from homeward.agentd.metrics import BURST, REFILL_SECONDS, Metrics
 
 
+@pytest.mark.rows("R-94")
 def test_a_flood_is_counted_in_full_and_logged_in_part() -> None:
     metrics = Metrics()
     logged = [metrics.count("flood", 100.0) for _ in range(1000)]

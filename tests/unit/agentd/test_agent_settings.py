@@ -85,11 +85,13 @@ def test_the_example_in_the_documentation_is_read(tmp_path: Path) -> None:
     assert load(tmp_path, example).policy.nodes[0].name == "laptop"
 
 
+@pytest.mark.rows("R-93")
 def test_an_empty_list_of_trusted_prefixes_is_allowed_and_trusts_nobody(tmp_path: Path) -> None:
     read = load(tmp_path, TOP.replace('"10.1.0.0/16", "10.9.0.0/24"', "") + NODE)
     assert read.policy.networks.prefixes == ()
 
 
+@pytest.mark.rows("R-106")
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [

@@ -59,6 +59,7 @@ def test_the_genuine_request_is_accepted() -> None:
     assert reply_in(agent().handle(arrived(octets(request(1))), after(1))).code == ReplyCode.ACCEPTED
 
 
+@pytest.mark.rows("R-94")
 @pytest.mark.parametrize(
     ("changes", "finding"),
     [
@@ -77,12 +78,14 @@ def test_whoever_is_not_inside_gets_silence(changes: dict[str, object], finding:
     assert is_silent(agent(answer_failed_authentication=True), payload, **changes) is finding
 
 
+@pytest.mark.rows("R-93")
 def test_an_agent_without_trusted_networks_answers_nobody() -> None:
     assert is_silent(agent(networks=TrustedNetworks()), octets(request(1))) is Finding.WRONG_INTERFACE
     no_prefix = TrustedNetworks(NETWORKS.interfaces)
     assert is_silent(agent(networks=no_prefix), octets(request(1))) is Finding.WRONG_SOURCE
 
 
+@pytest.mark.rows("R-168", "R-193")
 def test_every_single_bit_of_a_request_counts() -> None:
     genuine = octets(request(1, nai="laptop@example.test"))
     for at in range(len(genuine) * 8):
@@ -91,6 +94,7 @@ def test_every_single_bit_of_a_request_counts() -> None:
         is_silent(agent(), bytes(forged))
 
 
+@pytest.mark.rows("R-103")
 def test_every_truncation() -> None:
     genuine = octets(request(1))
     for size in range(len(genuine)):
@@ -105,6 +109,7 @@ def _none() -> bytes:
     return octets(request(1))[:24]
 
 
+@pytest.mark.rows("R-193", "R-195")
 @pytest.mark.parametrize(
     ("payload", "finding"),
     [
@@ -137,6 +142,7 @@ def test_silence(payload: bytes, finding: Finding) -> None:
     assert is_silent(agent(), payload) is finding
 
 
+@pytest.mark.rows("R-193")
 def test_a_failed_authenticator_can_be_answered_and_the_answer_vouches_for_nothing() -> None:
     home_agent = agent(answer_failed_authentication=True)
     effects = home_agent.handle(arrived(octets(request(1), FORGER)), after(1))
@@ -162,6 +168,7 @@ def test_a_request_relayed_from_outside_is_no_proof(lifetime: int) -> None:
     assert home_agent.bindings() == ()
 
 
+@pytest.mark.rows("R-95")
 @pytest.mark.parametrize("interface", ["inside", "outside"])
 @pytest.mark.parametrize("source", [CARE_OF, ELSEWHERE, OUTSIDE, NAT])
 @pytest.mark.parametrize("care_of", [CARE_OF, ELSEWHERE, OUTSIDE, NAT, HOME])
@@ -182,11 +189,13 @@ def test_tnc_for_each_combination(
     assert reply.is_success is success
 
 
+@pytest.mark.rows("R-200")
 def test_tnc_stands_before_the_authenticator() -> None:
     effects = agent().handle(arrived(request(1)), after(1))
     assert only(effects, SendReply).octets[20:24] == bytes.fromhex("95020000")
 
 
+@pytest.mark.rows("R-173", "R-194")
 def test_a_replay_gets_code_133_and_changes_nothing() -> None:
     home_agent = agent()
     home_agent.handle(arrived(request(1)), after(1))
@@ -230,6 +239,7 @@ def test_one_key_cannot_undo_what_the_other_did_later(association: MobilitySecur
     assert home_agent.bindings()[0].care_of_address == CARE_OF
 
 
+@pytest.mark.rows("R-193")
 def test_another_node_cannot_bind_or_end_this_nodes_address() -> None:
     home_agent = agent()
     home_agent.handle(arrived(request(1)), after(1))

@@ -56,6 +56,7 @@ from tests.unit.agents.scene import (
 S = RequestFlags.SIMULTANEOUS
 
 
+@pytest.mark.rows("R-197", "R-199")
 def test_an_accepted_request() -> None:
     home_agent = agent()
     effects = home_agent.handle(arrived(request(1)), after(1))
@@ -73,6 +74,7 @@ def test_an_accepted_request() -> None:
     assert home_agent.next_deadline() == T0.boot + 301
 
 
+@pytest.mark.rows("R-141", "R-196", "R-221")
 @pytest.mark.parametrize(
     ("changes", "code", "finding"),
     [
@@ -132,6 +134,7 @@ def test_nothing_is_tunnelled_where_a_tunnel_cannot_end(
     assert none(effects, Forward)
 
 
+@pytest.mark.rows("R-196", "R-199")
 def test_a_broadcast_request_learns_the_agents_address() -> None:
     broadcast = arrived(request(1), destination=IPv4Address("10.0.0.255"), unicast=False)
     effects = agent().handle(broadcast, after(1))
@@ -142,17 +145,20 @@ def test_a_broadcast_request_learns_the_agents_address() -> None:
     assert none(effects, Forward)
 
 
+@pytest.mark.rows("R-199")
 def test_the_reply_comes_from_where_the_request_went() -> None:
     second = IPv4Address("10.0.0.4")
     effects = agent().handle(arrived(request(1), destination=second), after(1))
     assert only(effects, SendReply).source == second
 
 
+@pytest.mark.rows("R-199")
 def test_the_reply_goes_to_the_source_and_port_of_the_request() -> None:
     effects = agent().handle(arrived(request(1), source_port=1), after(1))
     assert only(effects, SendReply).port == 1
 
 
+@pytest.mark.rows("R-197", "R-204")
 @pytest.mark.parametrize(
     ("flags", "code"),
     [(D_T, 0), (D_T | S, 1), (RequestFlags(0), 0), (S, 1), (D_T | RequestFlags.BROADCAST, 0)],
@@ -161,6 +167,7 @@ def test_success_codes(flags: RequestFlags, code: int) -> None:
     assert reply_in(agent().handle(arrived(request(1, flags=flags)), after(1))).code == code
 
 
+@pytest.mark.rows("R-137", "R-197")
 def test_simultaneous_bindings_are_not_kept() -> None:
     home_agent = agent()
     home_agent.handle(arrived(request(1, flags=D_T | S)), after(1))
@@ -169,6 +176,7 @@ def test_simultaneous_bindings_are_not_kept() -> None:
     assert [each.care_of_address for each in home_agent.bindings()] == [ELSEWHERE]
 
 
+@pytest.mark.rows("R-198")
 @pytest.mark.parametrize(
     ("asked", "most", "granted"),
     [
@@ -198,6 +206,7 @@ def _bound() -> HomeAgent:
     return home_agent
 
 
+@pytest.mark.rows("R-143", "R-197")
 @pytest.mark.parametrize(
     ("ending", "source", "ends"),
     [
@@ -239,6 +248,7 @@ def test_ending_all_from_elsewhere_is_granted_without_a_word_about_trust() -> No
     assert not reply.trusted_networks_configured
 
 
+@pytest.mark.rows("R-199")
 @pytest.mark.parametrize("identification", [stamp(2), stamp(0.5)])
 def test_the_reply_to_a_return_home_ignores_the_binding(identification: Identification) -> None:
     ending = request(2, lifetime=0, care_of_address=HOME, identification=identification)
@@ -261,6 +271,7 @@ def test_a_listed_nat_may_probe_and_not_bind() -> None:
     assert probe.trusted_networks_configured
 
 
+@pytest.mark.rows("R-137", "R-197")
 def test_a_move_replaces_the_binding_and_the_forwarding() -> None:
     home_agent = _bound()
     moved = request(2, care_of_address=ELSEWHERE)
@@ -286,6 +297,7 @@ def test_giving_up_the_reverse_tunnel_is_passed_on() -> None:
     assert home_agent.bindings()[0].co_located
 
 
+@pytest.mark.rows("R-198")
 def test_a_duplicate_is_answered_and_gains_nothing() -> None:
     home_agent = agent()
     first = home_agent.handle(arrived(request(1)), after(1))
@@ -307,6 +319,7 @@ def test_a_duplicated_deregistration_is_answered_alike() -> None:
     assert [type(each) for each in again] == [SendReply]
 
 
+@pytest.mark.rows("R-198")
 def test_a_duplicate_does_not_revive_an_expired_binding() -> None:
     home_agent = agent()
     short = arrived(request(1, lifetime=2))
@@ -317,6 +330,7 @@ def test_a_duplicate_does_not_revive_an_expired_binding() -> None:
     assert home_agent.bindings() == ()
 
 
+@pytest.mark.rows("R-198")
 def test_expiry_is_silent() -> None:
     home_agent = _bound()
     assert home_agent.handle(DeadlinePassed(), after(300.9)) == ()
@@ -334,6 +348,7 @@ def test_a_jump_of_the_wall_clock_leaves_lifetimes_alone() -> None:
     assert len(home_agent.bindings()) == 1
 
 
+@pytest.mark.rows("R-173")
 def test_a_clock_that_is_off_is_told_the_time_once_and_comes_back() -> None:
     home_agent = agent()
     fast = request(3601)
@@ -341,6 +356,7 @@ def test_a_clock_that_is_off_is_told_the_time_once_and_comes_back() -> None:
     assert reply_in(home_agent.handle(arrived(request(1.2)), after(1.2))).is_success
 
 
+@pytest.mark.rows("R-273")
 def test_the_nai_comes_back_in_front_of_the_authenticator() -> None:
     reply = reply_in(agent().handle(arrived(request(1, nai="laptop@example.test")), after(1)))
     assert reply.nai == "laptop@example.test"

@@ -16,6 +16,7 @@ NETWORKS = TrustedNetworks(
 )
 
 
+@pytest.mark.rows("R-94")
 @pytest.mark.parametrize(
     ("source", "interface", "origin"),
     [
@@ -36,6 +37,7 @@ def test_origin(source: IPv4Address, interface: str, origin: Origin) -> None:
     assert NETWORKS.origin(source, interface) is origin
 
 
+@pytest.mark.rows("R-95")
 @pytest.mark.parametrize("source", [INNER, TIA, NAT, OUTER])
 @pytest.mark.parametrize("interface", ["inside", "outside"])
 @pytest.mark.parametrize("care_of", [INNER, ELSEWHERE, TIA, OUTER, NAT])
@@ -58,6 +60,7 @@ def test_a_listed_nat_outside_the_prefixes_is_no_help() -> None:
     assert not networks.vouches(OUTER, "inside", care_of_address=INNER)
 
 
+@pytest.mark.rows("R-93")
 def test_nothing_is_trusted_by_default() -> None:
     for networks in (
         TrustedNetworks(),

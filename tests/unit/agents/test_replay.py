@@ -16,6 +16,7 @@ def guard() -> ReplayGuard:
     return ReplayGuard(7.0, T0)
 
 
+@pytest.mark.rows("R-173")
 @pytest.mark.parametrize(
     ("skew", "freshness"),
     [
@@ -43,6 +44,7 @@ def test_absurd_time_stamps(number: int) -> None:
     assert guard().judge(asked, SPI, at=after(100)) is Freshness.SKEWED
 
 
+@pytest.mark.rows("R-173")
 def test_only_greater_than_everything_accepted() -> None:
     memory = guard()
     memory.accept(request(100), SPI, at=after(100))
@@ -53,6 +55,7 @@ def test_only_greater_than_everything_accepted() -> None:
     assert memory.judge(one_more, SPI, at=after(100.5)) is Freshness.FRESH
 
 
+@pytest.mark.rows("R-173")
 def test_a_rejected_stamp_may_be_undercut() -> None:
     # a fast clock is told so, comes back with a lower stamp, and must be let in.
     memory = guard()

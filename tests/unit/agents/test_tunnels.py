@@ -63,6 +63,7 @@ def table() -> TunnelTable:
     return made
 
 
+@pytest.mark.rows("R-284")
 @pytest.mark.parametrize("df", [True, False])
 @pytest.mark.parametrize("tos", [0, 0xB8, 0x03])
 def test_the_outer_header(df: bool, tos: int) -> None:
@@ -79,12 +80,14 @@ def test_the_outer_header(df: bool, tos: int) -> None:
     assert sent.octets[20:] == inner
 
 
+@pytest.mark.rows("R-284")
 def test_options_of_the_inner_header_are_not_copied() -> None:
     sent = table().outbound(packet(PEER, HOME, options=bytes(8)), 0.0)
     assert isinstance(sent, TunnelPacket)
     assert len(sent.octets) == 20 + 28 + 11
 
 
+@pytest.mark.rows("R-201", "R-286")
 @pytest.mark.parametrize(
     ("inner", "dropped"),
     [
@@ -103,6 +106,7 @@ def test_what_is_not_tunnelled(inner: bytes, dropped: Dropped) -> None:
     assert table().outbound(inner, 0.0) is dropped
 
 
+@pytest.mark.rows("R-201")
 @pytest.mark.parametrize(
     "inner",
     [
@@ -115,6 +119,7 @@ def test_own_answers_and_foreign_tunnels_are_tunnelled(inner: bytes) -> None:
     assert isinstance(table().outbound(inner, 0.0), TunnelPacket)
 
 
+@pytest.mark.rows("R-201")
 def test_forwarding_follows_the_binding() -> None:
     made = table()
     made.apply(Forward(HOME, ELSEWHERE, reverse_tunnel=True))
@@ -127,6 +132,7 @@ def test_forwarding_follows_the_binding() -> None:
     assert made.inbound(tunnelled(ELSEWHERE, packet(HOME, PEER))) is Dropped.SPOOFED
 
 
+@pytest.mark.rows("R-202", "R-285")
 def test_a_genuine_reverse_tunnelled_packet() -> None:
     inner = packet(HOME, PEER, ttl=9)
     assert table().inbound(tunnelled(CARE_OF, inner)) == inner
@@ -146,6 +152,7 @@ def test_congestion_on_the_way_is_passed_on() -> None:
     assert taken[1] == 3
 
 
+@pytest.mark.rows("R-202")
 @pytest.mark.parametrize(
     ("outer_source", "inner_source", "dropped"),
     [
@@ -164,6 +171,7 @@ def test_spoofed_reverse_tunnels(
     assert table().inbound(tunnelled(outer_source, packet(inner_source, PEER))) is dropped
 
 
+@pytest.mark.rows("R-202")
 def test_one_node_cannot_speak_for_another_bound_one() -> None:
     made = table()
     made.apply(Forward(OTHER_HOME, ELSEWHERE, reverse_tunnel=True))
@@ -171,6 +179,7 @@ def test_one_node_cannot_speak_for_another_bound_one() -> None:
     assert made.inbound(tunnelled(CARE_OF, packet(OTHER_HOME, PEER))) is Dropped.SPOOFED
 
 
+@pytest.mark.rows("R-202")
 def test_no_reverse_tunnel_without_having_asked_for_one() -> None:
     made = table()
     made.apply(Forward(HOME, CARE_OF, reverse_tunnel=False))
@@ -189,6 +198,7 @@ def test_an_inner_packet_longer_than_its_tunnel_packet() -> None:
     assert table().inbound(tunnelled(CARE_OF, bytes(inner))) is Dropped.MALFORMED
 
 
+@pytest.mark.rows("R-202")
 def test_only_ip_in_ip_was_agreed_on() -> None:
     minimal = packet(CARE_OF, AGENT, packet(HOME, PEER), protocol=55)
     assert table().inbound(minimal) is Dropped.MALFORMED
@@ -212,6 +222,7 @@ def _checks(icmp: bytes) -> bool:
     return total == 0xFFFF
 
 
+@pytest.mark.rows("R-287")
 def test_a_report_is_relayed_with_the_tunnels_overhead_taken_off() -> None:
     inner = packet(PEER, HOME, bytes(1440), df=True)
     relayed = _report(inner, 1400, table())
@@ -224,6 +235,7 @@ def test_a_report_is_relayed_with_the_tunnels_overhead_taken_off() -> None:
     assert _checks(relayed.icmp)
 
 
+@pytest.mark.rows("R-287", "R-288")
 def test_a_short_quote_is_remembered_for_the_next_packet() -> None:
     made = table()
     inner = packet(PEER, HOME, bytes(1440), df=True)
@@ -238,6 +250,7 @@ def test_a_short_quote_is_remembered_for_the_next_packet() -> None:
     assert isinstance(made.outbound(packet(PEER, HOME, bytes(1440)), 1.0), TunnelPacket)
 
 
+@pytest.mark.rows("R-288")
 def test_a_report_is_forgotten_with_time_and_with_the_path() -> None:
     big = packet(PEER, HOME, bytes(1440), df=True)
     made = table()
@@ -269,6 +282,7 @@ def test_absurdly_small_reports_are_not_believed(mtu: int) -> None:
     assert isinstance(made.outbound(packet(PEER, HOME, bytes(536), df=True), 1.0), TunnelPacket)
 
 
+@pytest.mark.rows("R-288")
 @pytest.mark.parametrize(
     "quoted",
     [

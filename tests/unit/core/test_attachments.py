@@ -55,6 +55,7 @@ NO_CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.rows("R-64", "R-72")
 @pytest.mark.parametrize("change", CHANGES)
 def test_change_of_connectivity(change: str) -> None:
     attachments = attached(WIRED)
@@ -71,6 +72,7 @@ def test_no_change_of_connectivity(change: str) -> None:
     assert attachments.current == before
 
 
+@pytest.mark.rows("R-128")
 def test_another_station_is_another_network_even_with_equal_addresses() -> None:
     attachments = attached(replace(WIRED, station="02:00:00:00:00:01"))
     assert attachments.observe((replace(WIRED, station="02:00:00:00:00:02"),))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Identifications only grow, follow the home agent's clock, and never fall below an accepted one (R-172 to R-177)."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from homeward.wire.identification import from_time, high32, join, low32
 NOW = 1_800_000_000.0
 
 
+@pytest.mark.rows("R-172", "R-177")
 @given(st.lists(st.floats(-5000, 5000), max_size=30), st.integers(0, 2**32 - 1))
 def test_issued_identifications_only_grow_whatever_the_clock_does(steps: list[float], random: int) -> None:
     source = IdentificationSource(lambda: random)
@@ -23,11 +25,13 @@ def test_issued_identifications_only_grow_whatever_the_clock_does(steps: list[fl
     assert all(len({low32(each) for each in issued[i : i + 4]}) == len(issued[i : i + 4]) for i in range(30))
 
 
+@pytest.mark.rows("R-172")
 def test_restart_with_a_clock_set_back_goes_on_above_what_was_used() -> None:
     last = int(from_time(NOW, 0))
     assert IdentificationSource(lambda: 0, last=last).issue(Instant(0.0, NOW - 600)) > last
 
 
+@pytest.mark.rows("R-156")
 @given(st.floats(-1e6, 1e6))
 def test_resynchronisation_lands_within_a_second_of_the_agents_clock(ahead: float) -> None:
     source = IdentificationSource(lambda: 7)
@@ -38,6 +42,7 @@ def test_resynchronisation_lands_within_a_second_of_the_agents_clock(ahead: floa
     assert abs(high32(again) - high32(from_time(NOW + ahead, 0))) <= 1
 
 
+@pytest.mark.rows("R-174")
 def test_resynchronisation_may_undercut_rejected_but_never_accepted_values() -> None:
     source = IdentificationSource(lambda: 7)
     sent = Instant(0.0, NOW)

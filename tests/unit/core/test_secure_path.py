@@ -90,6 +90,7 @@ TABLE = {
 }
 
 
+@pytest.mark.rows("R-265")
 @pytest.mark.parametrize("state", TABLE, ids=lambda state: state.value)
 @pytest.mark.parametrize("name", REPORTS)
 def test_every_state_against_every_report(state: VpnState, name: str) -> None:
@@ -101,6 +102,7 @@ def test_every_state_against_every_report(state: VpnState, name: str) -> None:
     assert (path.inner is not None) is (path.state in (U, M))
 
 
+@pytest.mark.rows("R-28", "R-44")
 @pytest.mark.parametrize(
     ("state", "effects"),
     [
@@ -120,6 +122,7 @@ def test_new_attachment_in_every_state(state: VpnState, effects: tuple[Effect, .
     assert path.attach(attachment(ELSEWHERE, 3), 2.0) == effects
 
 
+@pytest.mark.rows("R-40")
 @pytest.mark.parametrize("state", [C, U, M, W], ids=str)
 def test_close_in_every_state_stops_and_wants_nothing_more(state: VpnState) -> None:
     path = in_state(state)

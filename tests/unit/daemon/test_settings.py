@@ -69,6 +69,7 @@ def fault_of(text: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.rows("R-31", "R-69", "R-129")
 def test_every_key_is_read() -> None:
     profile = parse_profile(FULL, "office.toml")
     assert (profile.name, profile.owner) == ("office", "alice")
@@ -277,6 +278,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.rows("R-83", "R-106", "R-163")
 @pytest.mark.parametrize("what", MISTAKES)
 def test_mistake(what: str) -> None:
     old, new, patterns = MISTAKES[what]

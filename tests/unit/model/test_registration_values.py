@@ -23,6 +23,7 @@ from tests.unit.wire.vectors import MD5, V1, V2
 ALGORITHM = AuthenticationAlgorithm.HMAC_SHA256
 
 
+@pytest.mark.rows("R-97")
 @pytest.mark.parametrize("octets", [0, 1, 15])
 def test_short_keys_are_refused_without_being_shown(octets: int) -> None:
     key = b"\x5a" * octets
@@ -31,11 +32,13 @@ def test_short_keys_are_refused_without_being_shown(octets: int) -> None:
     assert "ZZ" not in str(caught.value)
 
 
+@pytest.mark.rows("R-167")
 @pytest.mark.parametrize("octets", [16, 17, 32, 200])
 def test_long_enough_keys_are_taken_whatever_their_octets(octets: int) -> None:
     assert len(MobilitySecurityAssociation(Spi(256), ALGORITHM, key=Secret(bytes(octets))).key) == octets
 
 
+@pytest.mark.rows("R-106")
 @pytest.mark.parametrize("spi", [-1, 0, 1, 255, 1 << 32])
 def test_reserved_and_impossible_indices_are_refused(spi: int) -> None:
     with pytest.raises(ProfileError, match=f"SPI {spi} cannot be used"):

@@ -24,6 +24,7 @@ def test_every_algorithm_has_a_length() -> None:
     }
 
 
+@pytest.mark.rows("R-167")
 def test_the_published_hmac_md5_case() -> None:
     # RFC 2104: key 16 times 0x0b, "Hi There". The header of the extension is covered too, hence the own check beside.
     key = b"\x0b" * 16
@@ -34,6 +35,7 @@ def test_the_published_hmac_md5_case() -> None:
     assert octets[14:] == hmac.digest(key, octets[:14], "md5")
 
 
+@pytest.mark.rows("R-167")
 @pytest.mark.parametrize("association", [MD5, SHA256], ids=["md5", "sha256"])
 def test_another_key_or_spi_is_not_authentic(association: MobilitySecurityAssociation) -> None:
     octets = authenticate(V1_BODY, association)
@@ -78,6 +80,7 @@ def test_a_reserved_spi_on_the_wire_matches_nobody() -> None:
     assert not verify(octets, decode(octets), MD5)
 
 
+@pytest.mark.rows("R-168")
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name.split()[0])
 def test_each_bit_up_to_the_authenticators_end_counts(vector: Vector) -> None:
     end = vector.covered + AUTHENTICATOR_OCTETS[vector.association.algorithm]
@@ -91,6 +94,7 @@ def test_each_bit_up_to_the_authenticators_end_counts(vector: Vector) -> None:
         assert not verify(bytes(changed), decoded, vector.association), f"bit {bit}"
 
 
+@pytest.mark.rows("R-168")
 def test_bits_behind_it_do_not_count() -> None:
     # The body of V4's MN-FA extension: the foreign agent's business.
     for at in range(50, len(V4.octets)):

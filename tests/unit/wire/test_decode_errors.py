@@ -152,11 +152,13 @@ def test_padding_anywhere_is_one_octet_and_leaves_no_trace() -> None:
     assert [one.offset for one in decoded.covered] == [21]
 
 
+@pytest.mark.rows("R-82")
 def test_trusted_networks_configured_ignores_its_reserved_octet() -> None:
     octets = authenticate(REPLY + hexadecimal("950200ff"), MD5)
     assert decode(octets).message == V2.message
 
 
+@pytest.mark.rows("R-82")
 def test_another_sub_type_of_149_says_nothing_of_trust() -> None:
     decoded = decode(authenticate(REPLY + hexadecimal("95020100"), MD5))
     assert isinstance(decoded, DecodedReply)
@@ -171,6 +173,7 @@ def test_149_in_a_request_means_nothing() -> None:
     assert decoded.message == V1.message
 
 
+@pytest.mark.rows("R-292")
 def test_without_authentication_only_the_fixed_part_is_said() -> None:
     decoded = decode(REPLY + NAI + TNC)
     assert isinstance(decoded, DecodedReply)
@@ -184,6 +187,7 @@ def test_without_authentication_only_the_fixed_part_is_said() -> None:
     assert not verify(REPLY + NAI + TNC, decoded, MD5)
 
 
+@pytest.mark.rows("R-148")
 @pytest.mark.parametrize("second", [PLAIN_MN_HA, None], ids=["forged", "genuine"])
 def test_two_authentications_are_none(second: bytes | None) -> None:
     octets = authenticate(REPLY + NAI + TNC, MD5)
@@ -198,6 +202,7 @@ def test_two_authentications_are_none(second: bytes | None) -> None:
     assert [one.number for one in decoded.unauthenticated] == [131, 149]
 
 
+@pytest.mark.rows("R-292")
 def test_behind_the_authenticator_nothing_is_interpreted() -> None:
     octets = V1.octets + hexadecimal("8301ff8300") + TNC
     decoded = decode(octets)
@@ -224,6 +229,7 @@ def test_code_and_flags_without_a_name_are_handed_on() -> None:
     assert request.message.flags.has_reserved
 
 
+@pytest.mark.rows("R-141")
 @pytest.mark.parametrize("flags", [0x04, 0x01, 0x25])
 def test_reserved_flags_are_read_but_never_sent(flags: int) -> None:
     octets = authenticate(bytes([1, flags]) + V1_BODY[2:], MD5)

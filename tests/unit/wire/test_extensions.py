@@ -29,12 +29,14 @@ TABLE = [
 ]
 
 
+@pytest.mark.rows("R-103")
 @pytest.mark.parametrize(("extension", "octets"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
 def test_value_and_octets(extension: Extension, octets: str) -> None:
     assert encode(extension).hex() == octets
     assert list(walk(bytes.fromhex(octets), 0, understood=EVERYTHING)) == [extension]
 
 
+@pytest.mark.rows("R-103")
 @pytest.mark.parametrize("octets", [row[2] for row in TABLE], ids=[row[0] for row in TABLE])
 def test_every_cut_is_truncated(octets: str) -> None:
     whole = bytes.fromhex(octets)
@@ -43,6 +45,7 @@ def test_every_cut_is_truncated(octets: str) -> None:
             list(walk(whole[:cut], 0, understood=EVERYTHING))
 
 
+@pytest.mark.rows("R-104")
 def test_order_and_offsets_are_kept_and_padding_is_not() -> None:
     octets = b"\xaa\xbb" + bytes.fromhex("00820000008301619502000000")
     assert list(walk(octets, 2, understood=EVERYTHING)) == [
@@ -52,11 +55,13 @@ def test_order_and_offsets_are_kept_and_padding_is_not() -> None:
     ]
 
 
+@pytest.mark.rows("R-104")
 def test_nothing_and_only_padding_are_no_extensions() -> None:
     assert list(walk(b"", 0, understood=EVERYTHING)) == []
     assert list(walk(bytes(9), 4, understood=EVERYTHING)) == []
 
 
+@pytest.mark.rows("R-102")
 def test_a_skipped_short_extension_may_be_shorter_than_short_ones_are() -> None:
     assert list(walk(bytes.fromhex("9000"), 0, understood=frozenset())) == [Extension(144, b"")]
     with pytest.raises(Truncated, match="sub-type of extension 144 at octet 2"):
@@ -69,6 +74,7 @@ def test_a_short_extension_ends_where_its_length_says() -> None:
         list(walk(bytes.fromhex("95008200"), 0, understood=frozenset({149})))
 
 
+@pytest.mark.rows("R-102")
 def test_critical_ones_are_refused_before_their_length_is_even_read() -> None:
     for number in range(1, 128):
         with pytest.raises(UnknownCriticalExtension):

@@ -42,6 +42,7 @@ def test_what_goes_in_comes_out_again(inner: bytes, source: IPv4Address, destina
     assert (arrived.inner, arrived.source, arrived.destination) == (inner, source, destination)
 
 
+@pytest.mark.rows("R-284")
 @given(packets, addresses, addresses)
 def test_the_outer_header_is_what_scapy_reads(
     inner: bytes, source: IPv4Address, destination: IPv4Address
@@ -61,11 +62,13 @@ def test_a_fragment_of_an_inner_packet_may_be_fragmented_again(flags: object) ->
     assert int(outer.flags) == 0
 
 
+@pytest.mark.rows("R-284")
 def test_options_of_the_inner_header_are_not_copied() -> None:
     inner = bytes(IP(src=HOME, dst=PEER, options=[b"\x94\x04\x00\x00"]) / UDP(sport=1, dport=2))
     assert IP(encapsulate(inner, CARE_OF, AGENT)).ihl == 5
 
 
+@pytest.mark.rows("R-285")
 @pytest.mark.parametrize("ttl", [1, 17, 255])
 def test_the_inner_ttl_is_left_alone(ttl: int) -> None:
     inner = packet(ttl=ttl)

@@ -62,6 +62,7 @@ def test_octets_to_value(vector: Vector) -> None:
     assert decoded.authentication.authenticator == vector.octets[vector.covered : vector.covered + size]
 
 
+@pytest.mark.rows("R-27", "R-167")
 @pytest.mark.parametrize("vector", VECTORS, ids=_name)
 def test_authentic(vector: Vector) -> None:
     assert verify(vector.octets, decode(vector.octets), vector.association)
@@ -148,6 +149,7 @@ def test_repr_of_a_decoded_message_shows_no_octets() -> None:
     assert "octets" not in repr(decode(V1.octets)).split("authentications")[0]
 
 
+@pytest.mark.rows("R-145", "R-272")
 def test_a_request_puts_its_nai_before_the_authenticator() -> None:
     assert isinstance(V3.message, RegistrationRequest)
     octets = encode_request(replace(V3.message, udp_tunnel=None), MD5)
@@ -157,6 +159,7 @@ def test_a_request_puts_its_nai_before_the_authenticator() -> None:
     assert octets[47:] == hmac.digest(vectors.KEY, octets[:47], "md5")
 
 
+@pytest.mark.rows("R-200")
 def test_a_reply_says_nai_then_trusted_networks_then_authenticator() -> None:
     assert isinstance(V2.message, RegistrationReply)
     octets = encode_reply(replace(V2.message, nai="a@b"), SHA256)
