@@ -31,7 +31,7 @@ class Layer:
 
 
 LAYERS = (
-    Layer("decisions and codec", ("unit", "property", "oracle", "scenarios", "architecture"), 5),
+    Layer("decisions and codec", ("unit", "property", "oracle", "fuzz", "scenarios", "architecture"), 5),
     Layer("components and tray", ("contract", "component", "gui"), 4),
     Layer("lab", ("lab",), 6),
     Layer("kernel", ("kernel",), 4),

@@ -21,7 +21,10 @@ from tests.property.registration_strategies import Message, associations, encode
 skippable = st.integers(128, 255)
 tails = st.lists(
     st.just(b"\0")
-    | st.builds(lambda number, body: bytes([number, len(body)]) + body, skippable, st.binary(max_size=40)),
+    # One octet or more, since some of these types have a sub-type.
+    | st.builds(
+        lambda number, body: bytes([number, len(body)]) + body, skippable, st.binary(min_size=1, max_size=40)
+    ),
     min_size=1,
     max_size=4,
 )
