@@ -5,7 +5,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 
-from devtools import checks, console, demo, kernel, packages, venv
+from devtools import checks, conformance, console, demo, kernel, packages, venv
 from devtools.machine import BUILD, Caller, caller, give_back, make_build_folder, run, settings
 
 _EXPLANATION = """\
@@ -20,6 +20,7 @@ Homeward: keeps a laptop's address and connections while it moves between networ
 
     ./dev lint                        style, types and who imports whom
     ./dev fmt                         put right what can be put right by itself
+    ./dev conformance                 make docs/conformance.md anew: which row of the RFCs is shown by which test
     ./dev lab [ARGUMENTS]             the lab itself, as root: up, down, play, exec, list
     ./dev kernel [--jobs N] [--yes]   build the kernel that tests/kernel boots: once, 7 minutes, kept in ~/.cache
 
@@ -42,9 +43,11 @@ def main(arguments: Sequence[str]) -> int:
             return demo.play(who, headless=options.headless)
         case "test":
             return _test(who, rest)
-        case "lint" | "fmt":
+        case "lint" | "fmt" | "conformance":
             if rest:
                 raise console.Failed(f"./dev {command} takes no arguments.", 2)
+            if command == "conformance":
+                return conformance.write_page()
             _set_up(who, with_lab=False, with_screen=False, yes=False, insist=True)
             return (1 if checks.static(who) else 0) if command == "lint" else checks.tidy(who)
         case "lab":

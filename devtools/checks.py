@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-from devtools import console, kernel
+from devtools import conformance, console, kernel
 from devtools.machine import BUILD, CACHE, LOGS, ROOT, Caller, run, settings
 from devtools.venv import program
 
@@ -50,9 +50,11 @@ class Tally:
     failed: int = 0
     skipped: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    reports: list[Path] = field(default_factory=list)
 
     def add_report(self, report: Path) -> None:
         """Add pytest's report. One that is missing or broken off means that pytest itself died: one failure."""
+        self.reports.append(report)
         try:
             suites = list(ElementTree.parse(report).getroot().iter("testsuite"))  # noqa: S314 - we just wrote it
         except (OSError, ElementTree.ParseError):
@@ -110,15 +112,18 @@ def test(who: Caller, *, thorough: bool, arguments: Sequence[str]) -> int:
             chosen = _present(layer)
             if chosen:
                 _run_layer(layer, who, tally, [*chosen, *_marks(thorough=thorough)])
+    unshown = [] if arguments else conformance.check(tally.reports, root=ROOT, thorough=thorough)
     console.heading("sum")
     for reason, count in tally.reasons.most_common():
         console.say(f"   skipped {count}: {reason}")
     for name in failures:
         console.say(f"   failed static check: {name}")
+    for fault in unshown:
+        console.say(f"   conformance: {fault}")
     if tally.passed + tally.failed == 0:
         console.say("   no test was run")
     console.say(tally.closing_line())
-    return 1 if failures or tally.failed or not tally.passed else 0
+    return 1 if failures or unshown or tally.failed or not tally.passed else 0
 
 
 def _present(layer: Layer) -> list[str]:
