@@ -88,6 +88,10 @@ class ViciConnection:
             except _BROKEN as error:
                 raise _broken("watch the IKE service", error) from error
 
+    def wait_for_ever(self) -> None:
+        """From now on no wait is bounded, as for events."""
+        self._socket.settimeout(None)
+
     def close(self) -> None:
         """End it; a thread that waits in it gets Unavailable."""
         try:

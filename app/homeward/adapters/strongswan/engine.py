@@ -213,7 +213,7 @@ class StrongSwanEngine:
                 case Happened(event, message):
                     try:
                         self._happened(event, message)
-                    except (KeyError, ValueError):
+                    except (IkeError, KeyError, ValueError):
                         log.exception("charon's event %s is not as expected", event)
                 case Ended():
                     self._ended(news)

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 from typing import Any, Final
 
 from homeward.adapters.strongswan.configuration import PREFIX
+from homeward.model.errors import IkeError
 from homeward.model.profile import GatewaySettings
 from homeward.model.vpn import VpnFailed
 
@@ -31,12 +32,15 @@ class SecurityAssociation:
 
 
 def associations(message: Mapping[str, Any]) -> tuple[SecurityAssociation, ...]:
-    """Our IKE_SAs in a `list-sa`, `ike-*` or `child-*` message; other people's are left out."""
-    return tuple(
-        _association(name, section)
-        for name, section in message.items()
-        if isinstance(section, dict) and name.startswith(PREFIX)
-    )
+    """Our IKE_SAs in a `list-sa`, `ike-*` or `child-*` message; other people's are left out. IkeError if unreadable."""
+    try:
+        return tuple(
+            _association(name, section)
+            for name, section in message.items()
+            if isinstance(section, dict) and name.startswith(PREFIX)
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise IkeError("read what charon says of an SA", repr(error)) from error
 
 
 def _association(name: str, section: Mapping[str, Any]) -> SecurityAssociation:

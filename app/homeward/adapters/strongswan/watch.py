@@ -14,6 +14,8 @@ from homeward.model.errors import AdapterError, IkeError
 log: Final = logging.getLogger("ike")
 
 EVENTS: Final = ("ike-updown", "ike-update", "child-updown", "child-rekey")
+GREETING_LIMIT: Final = 2.0
+"""Seconds that a charon may take to say that it is there; one that hangs must not hold up the daemon."""
 FIRST_PAUSE: Final = 0.05
 PAUSE_GROWTH: Final = 1.6
 LONGEST_PAUSE: Final = 2.0
@@ -102,10 +104,11 @@ class EngineWatch:
             pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE)
 
     def _listen(self) -> None:
-        connection = ViciConnection(self._path)
+        connection = ViciConnection(self._path, timeout=GREETING_LIMIT)
         try:
             connection.subscribe(*EVENTS)
             answer = connection.request("version")
+            connection.wait_for_ever()
         except AdapterError:
             connection.close()
             raise
