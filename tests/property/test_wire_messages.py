@@ -215,7 +215,7 @@ def test_echoes(
 ) -> None:
     sent = echo.Echo(source, destination, identifier, sequence, is_reply, data)  # type: ignore[arg-type]
     assert echo.decode_echo(echo.encode_echo(sent)) == sent
-    assert sent.answer().answers(sent)
+    assert sent.answer().answers(sent) is not is_reply
     assert not sent.answers(sent)
 
 

@@ -45,7 +45,7 @@ class Echo:
 
     def answers(self, request: Echo) -> bool:
         """Whether this is the reply to that request."""
-        return self == request.answer()
+        return not request.is_reply and self == request.answer()
 
 
 def encode_echo(echo: Echo, *, packet_identification: int = 0) -> bytes:

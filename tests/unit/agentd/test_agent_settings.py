@@ -111,7 +111,7 @@ def test_an_empty_list_of_trusted_prefixes_is_allowed_and_trusts_nobody(tmp_path
         ("0x100", "255", "SPI 255 cannot be used"),
         ("0x100", '"256"', "whole number"),
         ("0x100", "0x100000000", "whole number"),
-        ("hmac-sha256", "hmac-sha1", "did you mean 'hmac-sha256'"),
+        ("hmac-sha256", "hmac-sha265", "did you mean 'hmac-sha256'"),
         ("10.77.0.10", "10.77.0", "'10.77.0' is not an IPv4 address"),
         ("10.77.0.10", "2001:db8::1", "is not an IPv4 address"),
         ("10.1.0.0/16", "10.1.0.1/16", "is not an IPv4 prefix"),
