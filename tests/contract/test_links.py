@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from pyroute2 import AsyncIPRoute
 
 from homeward.adapters.netlink_links import NetlinkLinks
 from homeward.adapters.tunnel_device import set_mtu
@@ -277,6 +278,65 @@ async def test_lost_events_cost_no_change(real: RealWorld) -> None:
     await eventually(lambda: pictures.eth0 and pictures.eth0.station == "02:00:00:00:00:03")
     assert pictures.eth0 is not None
     assert pictures.eth0.addresses == (ADDRESS,)
+
+
+@pytest.mark.root
+async def test_neighbours_that_nobody_asked_for_cost_neither_memory_nor_pictures(real: RealWorld) -> None:
+    """Whoever is on the link can make the kernel learn any number of neighbours; only the router's matters."""
+    pictures = Pictures()
+    real.lend()
+    await real.links.start(pictures)
+    asked = 0
+    read = real.links._read
+
+    async def counting(ip: AsyncIPRoute) -> None:
+        nonlocal asked
+        asked += 1
+        await read(ip)
+
+    real.links._read = counting  # type: ignore[method-assign]
+    began = time.perf_counter()
+    for part in range(20):
+        numbers = range(part * 40 + 2, part * 40 + 42)
+        entries = (
+            f"neigh replace 10.1.{n // 250 + 2}.{n % 250 + 1} lladdr 02:00:00:00:01:{n % 256:02x}"
+            for n in numbers
+        )
+        real.here.run(
+            "ip", "-batch", "-", stdin="".join(f"{entry} dev eth0 nud stale\n" for entry in entries)
+        )
+        await asyncio.sleep(0.01)
+    assert asked <= (time.perf_counter() - began) / 0.05 + 2
+    real.meet_router("02:00:00:00:00:04")
+    await eventually(lambda: pictures.eth0 and pictures.eth0.station == "02:00:00:00:00:04")
+    assert len(real.links._picture.stations) == 1
+
+
+@pytest.mark.root
+async def test_the_router_that_was_known_before_its_route_is_known_with_it(real: RealWorld) -> None:
+    pictures = Pictures()
+    real.lend()
+    real.meet_router("02:00:00:00:00:05")
+    real.here.ip("route del default")
+    await real.links.start(pictures)
+    real.here.ip(f"route add default via {ROUTER} dev eth0 metric 100")
+    await eventually(lambda: pictures.eth0 and pictures.eth0.station == "02:00:00:00:00:05")
+
+
+@pytest.mark.root
+async def test_a_watch_that_ends_of_an_error_of_ours_says_so(real: RealWorld) -> None:
+    """Nobody would notice a move any more: whoever relies on us must know."""
+    failures: list[BaseException] = []
+    real.links.on_failed = failures.append
+    await real.links.start(Pictures())
+
+    async def broken(ip: AsyncIPRoute) -> None:
+        raise ValueError("not an address")
+
+    real.links._read = broken  # type: ignore[method-assign]
+    real.lend()
+    await eventually(lambda: failures)
+    assert isinstance(failures[0], ValueError)
 
 
 def _lost_events(links: NetlinkLinks) -> int:

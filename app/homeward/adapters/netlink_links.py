@@ -148,6 +148,8 @@ class NetlinkLinks:
     """The links of this network namespace."""
 
     def __init__(self) -> None:
+        self.on_failed: Callable[[BaseException], None] = lambda error: None
+        """Called when the watch ended of an error of ours: from then on no move is noticed."""
         self._observer: Callable[[tuple[Link, ...]], None] | None = None
         self._ip: AsyncIPRoute | None = None
         self._wake_up: socket.socket | None = None
@@ -178,7 +180,7 @@ class NetlinkLinks:
         asyncio.get_running_loop().add_reader(self._wake_up, self._wake)
         self._tell()
         self._task = asyncio.get_running_loop().create_task(self._watch(self._ip))
-        self._task.add_done_callback(_report_end)
+        self._task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         """Stop watching."""
@@ -197,6 +199,10 @@ class NetlinkLinks:
         if self._ip is not None:
             self._ip.close()
             self._ip = None
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.on_failed(error)
 
     async def _watch(self, ip: AsyncIPRoute) -> None:
         while True:
@@ -263,7 +269,7 @@ class NetlinkLinks:
                 await self._dump(ip.get_routes(family=socket.AF_INET, table=_MAIN_TABLE))
             )
         if "neighbours" in stale:
-            self._learn_stations(await self._dump(ip.get_neighbours(family=socket.AF_INET)))
+            await self._learn_stations(ip)
 
     async def _dump(self, request: Awaitable[AsyncIterable[Any]]) -> list[Any]:
         messages = [message async for message in await request]
@@ -271,18 +277,29 @@ class NetlinkLinks:
             raise InterruptedError("the table changed while it was read")
         return messages
 
-    def _learn_stations(self, messages: list[Any]) -> None:
-        """Remember each neighbour's hardware address until another takes its place: a forgotten entry is no move."""
-        for message in messages:
-            neighbour, station = message.get("dst"), message.get("lladdr")
-            if neighbour and station and not message["state"] & _UNRESOLVED:
-                self._picture.stations[message["ifindex"], IPv4Address(neighbour)] = station
+    async def _learn_stations(self, ip: AsyncIPRoute) -> None:
+        """Remember each router's hardware address until another takes its place: a forgotten entry is no move.
+
+        Only routers are asked about. Whoever is on a link can fill the kernel's table with neighbours.
+        """
+        for index, (_, router) in self._picture.routes.items():
+            if router is None:
+                continue
+            try:
+                messages = await ip.neigh("get", dst=str(router), ifindex=index)
+            except NetlinkError:
+                continue  # nobody has spoken with it yet, or the link is gone
+            for message in messages:
+                station = message.get("lladdr")
+                if station and not message["state"] & _UNRESOLVED:
+                    self._picture.stations[index, router] = station
 
     def _tell(self) -> None:
         """Report the picture if it differs from the last one."""
         picture = self._picture
-        for key in [key for key in picture.stations if not self._has_carrier(key[0])]:
-            del picture.stations[key]
+        for index, router in list(picture.stations):
+            if not self._has_carrier(index) or picture.routes.get(index, (0, None))[1] != router:
+                del picture.stations[index, router]
         # A link that was an access link does not stop being one while its cable is out.
         self._were_routed = (self._were_routed | picture.routes.keys()) & picture.links.keys()
         links = tuple(self._link(facts) for _, facts in sorted(picture.links.items()))
@@ -327,12 +344,6 @@ def _open_wake_up() -> socket.socket:
     return opened
 
 
-def _report_end(task: asyncio.Task[None]) -> None:
-    """A watch that ends by itself is a bug that must not stay silent."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        task.get_loop().call_exception_handler({"message": "the watch on links ended", "exception": error})
-
-
 def _tables_touched(octets: bytes, foreign: frozenset[int]) -> tuple[set[str], bool]:
     """Which tables the events of one datagram touch, and whether a link that may be an access link is among them.
 
@@ -356,11 +367,13 @@ def _tables_touched(octets: bytes, foreign: frozenset[int]) -> tuple[set[str], b
                 touched |= {"addresses", "routes"}
                 relevant |= index not in foreign
             case 24 | 25 if octets[body + 4] == _MAIN_TABLE:
-                touched.add("routes")
-                relevant |= octets[body + 1] == 0
+                is_default = octets[body + 1] == 0
+                touched |= {"routes", "neighbours"} if is_default else {"routes"}
+                relevant |= is_default
             case 28 | 29 if octets[body] == socket.AF_INET:
-                touched.add("neighbours")
-                relevant |= index not in foreign
+                touched.add(
+                    "neighbours"
+                )  # never in a hurry: whoever is on the link can send any number of these
         at += (length + 3) & ~3
     return touched, relevant
 

@@ -149,6 +149,12 @@ class Client:
             self._fault(code, text, Severity.WARNING)
             self._draw()
 
+    def broken(self, error: BaseException) -> None:
+        """An error of ours, in the driver or in what it relies on: nothing may flow that nobody steers."""
+        self._world.plans.hold()
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
     # --- how --------------------------------------------------------------------------------------------------------
 
     async def _begin(self, profile: Profile, *, blocked: bool) -> None:
@@ -175,7 +181,7 @@ class Client:
             world=self._world,
             entropy=self._entropy,
             observer=lambda _snapshot: self._draw(),
-            failed=self._driver_failed,
+            failed=self.broken,
         )
         self._driver = driver
         try:
@@ -221,11 +227,6 @@ class Client:
         except AdapterError as error:
             log.warning("the access links are not known, so only the fence's first line stands: %s", error)
         return tuple(sorted({link.name for picture in pictures for link in picture if link.access}))
-
-    def _driver_failed(self, error: BaseException) -> None:
-        self._world.plans.hold()
-        if not self.failed.done():
-            self.failed.set_exception(error)
 
     def _fault(self, code: str, text: str, severity: Severity) -> None:
         advice = "`homeward disconnect` lifts the block; mend the profile and connect again."

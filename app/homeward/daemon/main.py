@@ -149,15 +149,17 @@ async def _serve(options: argparse.Namespace) -> int:
         if server is not None:
             server.publish()
 
+    links = NetlinkLinks()
     client = Client(
         profiles=profiles,
         store=SecretStore(lambda: clock.now().boot),
         clock=clock,
-        links=NetlinkLinks(),
+        links=links,
         world=world,
         entropy=lambda: secrets.randbits(32),
         publish=publish,
     )
+    links.on_failed = client.broken
     fence.on_tampered = partial(client.noticed, "fence-restored")
     plans.on_mended = partial(client.noticed, "device-restored")
     plans.on_failed = partial(client.noticed, "plan-failed")
