@@ -168,6 +168,10 @@ class Director:
 
     def _record(self, scene: Scene, move: Move, snapshot: StatusSnapshot | None) -> Played:
         address, address_at = self._usable_address(scene.network, move)
+        asked_at = _phase(snapshot, "probe", move)
+        if address_at is not None and asked_at is not None:
+            # On a busy machine our watcher may hear of the address after the client, which cannot ask without one.
+            address_at = min(address_at, asked_at)
         return Played(
             scene,
             move,
