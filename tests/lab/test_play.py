@@ -26,6 +26,7 @@ from homeward.lab.story import Scene, Story
 from homeward.lab.topology import LAPTOP
 from homeward.lab.verdict import audit
 from homeward.model.access import AccessMode
+from tests.world.host_state import changes_made_by
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
 
@@ -44,10 +45,10 @@ SHORT = Story(
 )
 
 
-def _start(state: LabState, out: Path, story: str = "grand-tour") -> subprocess.Popen[str]:
+def _start(state: LabState, out: Path, *options: str, story: str = "grand-tour") -> subprocess.Popen[str]:
     command = [
         sys.executable, "-m", "homeward.lab.main", "--state", str(state.root.parent), "--name", state.name,
-        "play", story, "--out", str(out),
+        "play", story, "--out", str(out), *options,
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(
@@ -102,11 +103,17 @@ def _timeline(out: Path) -> dict[str, Any]:
     "R-191",
     "R-267",
 )
-def test_the_grand_tour_passes(fresh_state: LabState, tmp_path: Path) -> None:
+def test_the_grand_tour_passes_and_leaves_the_host_as_it_was(fresh_state: LabState, tmp_path: Path) -> None:
+    """As `./dev demo` plays it, with the tray under a virtual screen."""
     out = tmp_path / "out"
-    with _start(fresh_state, out) as tour:
-        said, _ = tour.communicate(timeout=200)
-    assert tour.returncode == 0, said
+
+    def tour() -> None:
+        with _start(fresh_state, out, "--tray") as playing:
+            said, _ = playing.communicate(timeout=200)
+        assert playing.returncode == 0, said
+
+    assert changes_made_by(tour) == []
+    assert (out / "screenshot.png").read_bytes().startswith(b"\x89PNG")
     timeline = _timeline(out)
     assert list(timeline) == ["story", "passed", "stages", "tcp", "leaks"]
     assert timeline["passed"] is True
