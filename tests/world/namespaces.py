@@ -61,6 +61,10 @@ class Namespace:
             raise AssertionError(f"{' '.join(command)}: {done.stderr.strip()}")
         return done.stdout
 
+    def command(self, *words: str) -> list[str]:
+        """The words of a command that runs in this namespace, whichever one its starter is in."""
+        return ["nsenter", f"--net={self.path}", "--", *words]
+
     def ip(self, arguments: str) -> str:
         """Run `ip` in this namespace."""
         with self:

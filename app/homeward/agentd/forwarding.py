@@ -20,14 +20,16 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Final, assert_never
 
 from homeward.adapters.netlink_forwarding import ForwardingRoutes, link_mtu
+from homeward.adapters.nft_tunnel_errors import TunnelErrors
 from homeward.adapters.tunnel_device import open_tun, open_tunnel_socket, receive_packet
 from homeward.agentd.inside_links import InsideLinks
 from homeward.agentd.log import entry
 from homeward.agentd.metrics import Metrics
-from homeward.agentd.settings import AGENT_DEVICE
+from homeward.agentd.settings import AGENT_DEVICE, AGENT_TABLE
 from homeward.agents.agent_events import Forward, StopForwarding
 from homeward.agents.path_mtu import LEAST
 from homeward.agents.tunnels import Dropped, TooBig, TunnelPacket, TunnelTable
+from homeward.model.errors import AdapterError
 from homeward.wire.ip_in_ip import OVERHEAD
 
 log: Final = logging.getLogger("links")
@@ -71,6 +73,7 @@ class Forwarding:
         self._boot = boot
         self._table = TunnelTable(address)
         self._routes = ForwardingRoutes(AGENT_DEVICE)
+        self._errors = TunnelErrors(AGENT_TABLE)
         self._device: int | None = None
         self._holds_device = False
         self._arrivals: socket.socket | None = None
@@ -89,6 +92,7 @@ class Forwarding:
         self._routes.bring_up(mtu=mtu, forward_from=self._inside.names)
         if self._home_network is not None:
             self._routes.add(self._home_network)
+        self._silence_errors()
         self._arrivals = open_tunnel_socket(self._address)
         self._arrivals.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
         # A socket of its own to send by: errors about earlier packets are reported on the other one, never here.
@@ -105,6 +109,7 @@ class Forwarding:
         if self._holds_device:  # else it is another agent's
             self._holds_device = False
             self._routes.take_down()
+            self._speak_again()
             log.info(entry("forwarding-stopped", device=AGENT_DEVICE))
         self._routes.close()
 
@@ -233,6 +238,19 @@ class Forwarding:
             self._metrics.counts["icmp-too-big-sent"] += 1
 
     # --- ends ---
+
+    def _silence_errors(self) -> None:
+        """Have the kernel not contradict us. Without that everything still works, only less quietly."""
+        try:
+            self._errors.silence(self._address)
+        except AdapterError as error:
+            log.warning(entry("tunnel-errors-not-silenced", cause=error))
+
+    def _speak_again(self) -> None:
+        try:
+            self._errors.restore()
+        except AdapterError as error:
+            log.debug(entry("tunnel-errors-not-restored", cause=error))
 
     def _note(self, code: str, **fields: object) -> None:
         unlogged = self._metrics.count(code, self._boot())

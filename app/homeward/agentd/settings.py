@@ -52,6 +52,8 @@ from homeward.model.registration import (
 VERSION: Final = 1
 AGENT_DEVICE: Final = "homeward-ha0"
 """The device that leads packets for bound home addresses to the agent and gives tunnelled ones back to the kernel."""
+AGENT_TABLE: Final = "homeward-ha"
+"""Our one nftables table on a home agent's host."""
 
 _LONGEST_FILE: Final = 4 * 1024 * 1024
 _LONGEST_INTERFACE_NAME: Final = 15

@@ -19,11 +19,9 @@ from homeward.adapters.udp_registration import UdpRegistrations
 from homeward.model.access import ClearPath
 from homeward.model.inputs import DatagramReceived
 from homeward.wire.socket_options import ANCILLARY_OCTETS, IP_PKTINFO, ingress_link
+from tests.kernel.inside.cable import Cable
 from tests.kernel.inside.other_vpns import KINDS, Tunnel
 from tests.world.stations import AGENT, CARE_OF, Datagram, Stations, eventually, take
-
-_ETH_P_ALL = 3
-_PACKET_OUTGOING = 4
 
 
 # One for all tests of a kind of tunnel: to build them takes longer than to run the tests.
@@ -43,29 +41,6 @@ def tunnel(kind: str, stations: Stations) -> Iterator[Tunnel]:
     made = KINDS[kind](stations)
     yield made
     made.close()
-
-
-class Cable:
-    """What leaves the laptop by its cable. The far end will not do: it also sees what it took out of ESP."""
-
-    def __init__(self) -> None:
-        kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
-        self._socket = socket.socket(socket.AF_PACKET, kind, socket.htons(_ETH_P_ALL))
-        self._socket.bind(("eth0", _ETH_P_ALL))
-
-    def requests_in_clear(self) -> list[IP]:
-        """Registrations that have left as they are since the last look."""
-        packets = []
-        while True:
-            try:
-                frame, address = self._socket.recvfrom(0xFFFF)
-            except BlockingIOError:
-                return [packet for packet in packets if packet.proto == 17 and packet[UDP].dport == 434]
-            if address[2] == _PACKET_OUTGOING and frame[12:14] == b"\x08\x00":
-                packets.append(IP(frame[14:]))
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 @pytest.fixture
@@ -119,6 +94,11 @@ def received(opened: socket.socket) -> tuple[bytes, int] | None:
     return octets, ingress_link(ancillary)
 
 
+def requests_in_clear(cable: Cable) -> list[IP]:
+    """The registrations that have left as they are since the last look."""
+    return [packet for packet in cable.left() if packet.proto == 17 and packet[UDP].dport == 434]
+
+
 def reply(octets: bytes, port: int) -> bytes:
     return bytes(IP(src=str(AGENT), dst=str(CARE_OF)) / UDP(sport=434, dport=port) / Raw(octets))
 
@@ -133,7 +113,7 @@ async def test_a_socket_without_locks_is_led_astray(
     assert octets == b"from the tunnel"
     # Nothing tells a datagram that came by IPsec policies from one that came in clear: hence the bypass.
     assert link == socket.if_nametoindex(tunnel.device or "eth0")
-    assert not cable.requests_in_clear()
+    assert not requests_in_clear(cable)
 
 
 async def test_the_probe_leaves_in_clear_and_its_answer_in_clear_is_taken(
@@ -142,7 +122,7 @@ async def test_the_probe_leaves_in_clear_and_its_answer_in_clear_is_taken(
     probe.send()
     request: Datagram = await eventually(lambda: take(agent))
     assert (request.octets, request.source) == (b"request", CARE_OF)
-    (seen,) = cable.requests_in_clear()
+    (seen,) = requests_in_clear(cable)
     assert (seen.src, seen[UDP].sport) == (str(CARE_OF), request.port)
     agent.sendto(b"reply", (str(CARE_OF), request.port))
     (answer,) = await eventually(lambda: probe.answers)
@@ -174,4 +154,4 @@ async def test_without_the_bypass_a_bound_and_marked_probe_is_led_astray_as_well
     tunnel.deliver(reply(b"from inside", port))
     (answer,) = await eventually(lambda: probe.answers)
     assert answer == DatagramReceived(probe.path, b"from inside", AGENT, 434, stations.link)
-    assert not cable.requests_in_clear()
+    assert not requests_in_clear(cable)
