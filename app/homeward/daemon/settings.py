@@ -265,6 +265,11 @@ def _contradictions(profile: Profile) -> list[Fault]:
             f"timers.vpn_retry_max: found {timers.vpn_retry_max:g}; "
             f"allowed is no less than timers.vpn_retry ({timers.vpn_retry:g})"
         )
+    if timers.monitor_grace >= timers.monitor:
+        faults.append(
+            f"timers.monitor_grace: found {timers.monitor_grace:g}; allowed is less than timers.monitor "
+            f"({timers.monitor:g}), or the home agent would be asked without a pause"
+        )
     if gateway is None:
         return faults
     for path, address in (

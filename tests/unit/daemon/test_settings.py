@@ -256,6 +256,11 @@ MISTAKES = {
         "probe_timeout = 0.9",
         [r"timers\.probe_timeout: found 0\.9; .*from 1 to 60"],
     ),
+    "grace longer than the watch": (
+        "monitor_grace = 5",
+        "monitor_grace = 30",
+        [r"timers\.monitor_grace: found 30; allowed is less than timers\.monitor \(30\)"],
+    ),
     "not a number": ("monitor = 30", "monitor = nan", [r"timers\.monitor: found nan"]),
     "retry upside down": (
         "vpn_retry_max = 30",
