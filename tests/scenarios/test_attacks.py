@@ -15,6 +15,7 @@ from homeward.model.effects import SendRegistration
 from homeward.model.health import Severity
 from homeward.model.inputs import DatagramReceived
 from homeward.model.instant import Instant
+from homeward.model.nat_traversal import UdpTunnelCode, UdpTunnelReply
 from homeward.model.plan import Held, Tunnelled
 from homeward.model.registration import RegistrationReply, RegistrationRequest
 from homeward.model.status import Trust
@@ -36,7 +37,12 @@ def outside_and_asking() -> tuple[World, SendRegistration]:
 
 
 def reply_to(
-    request: SendRegistration, *, code: int = 0, key: bytes | None = None, tnc: bool = True
+    request: SendRegistration,
+    *,
+    code: int = 0,
+    key: bytes | None = None,
+    tnc: bool = True,
+    udp_tunnel: UdpTunnelReply | None = None,
 ) -> bytes:
     message = codec.decode(request.octets).message
     assert isinstance(message, RegistrationRequest)
@@ -47,6 +53,7 @@ def reply_to(
         home_agent=message.home_agent,
         identification=message.identification,
         trusted_networks_configured=tnc,
+        udp_tunnel=udp_tunnel,
     )
     return codec.encode_reply(reply, association() if key is None else association(key))
 
@@ -239,4 +246,24 @@ def test_flood_of_forgeries_does_not_drown_the_genuine_reply() -> None:
     for _ in range(1000):
         deliver(world, request, FORGERIES["another key"](request))
     world.run(0.1)
+    assert world.mode() is AccessMode.C
+
+
+def test_signed_reply_that_reports_a_nat_is_an_alarm_and_no_proof_x28() -> None:
+    world, request = outside_and_asking()
+    deliver(world, request, reply_to(request, udp_tunnel=UdpTunnelReply()))
+    world.run(1.0)
+    status = world.status()
+    assert status.trust is Trust.UNTRUSTED
+    assert all(isinstance(plan.traffic, Held) for _, plan in world.plans)
+    assert any(item.severity is Severity.ALARM and "NAT" in item.text for item in status.health)
+
+
+def test_signed_reply_that_declines_a_udp_tunnel_is_as_good_as_any() -> None:
+    world = World(profile=make_profile(gateway=None))
+    world.plug("trust1")
+    request = world.sent[-1][1]
+    declined = UdpTunnelReply(UdpTunnelCode.DECLINED)
+    deliver(world, request, reply_to(request, udp_tunnel=declined))
+    world.run(0.01)
     assert world.mode() is AccessMode.C

@@ -221,6 +221,8 @@ class Coordinator:
         newest = self.registrar.is_newest(answer)
         self.health.mended("home-agent-refused", "home-agent-silent", "registration-not-sent")
         match series.path:
+            case VpnPath() if answer.udp_tunnel:
+                return self._denied(series, "The home agent asks for a tunnel in UDP, which is not built", at)
             case VpnPath() as path:
                 # TNC says nothing here: the request went through the VPN, whose addresses the agent trusts (R-96).
                 self.registrar.accepted(path, answer)
@@ -231,16 +233,20 @@ class Coordinator:
                 self.roams.note("registered", at.boot)
                 return []
             case ClearPath() as path:
+                if answer.udp_tunnel:
+                    # Inside nothing stands between: this is an alarm and no proof (X-28).
+                    return self._not_vouched_for("the home agent sees a NAT on the way to it", answer, at)
                 if not answer.trusted_networks_configured:
-                    return self._not_vouched_for(answer, at)
+                    why = "the home agent answered without vouching for this network (no TNC extension)"
+                    return self._not_vouched_for(why, answer, at)
                 return self._proved(path, answer, newest=newest, at=at)
 
-    def _not_vouched_for(self, answer: Accepted, at: Instant) -> list[Effect]:
+    def _not_vouched_for(self, why: str, answer: Accepted, at: Instant) -> list[Effect]:
         """R-78: the agent can be reached but does not vouch for this network; it now holds a binding into the open."""
         assert self.boundary is not None
         self.registrar.source.accepted(answer.request.identification)
         self.registrar.binding = None
-        text = "Not trusted: the home agent answered without vouching for this network (no TNC extension)"
+        text = f"Not trusted: {why}"
         self.health.note("no-trusted-networks", text, at.boot, severity=Severity.ALARM)
         self.boundary.refused(Reason.NO_TRUSTED_NETWORKS, text, at.boot)
         self._monitor_until = self._reprobe_at = None

@@ -52,6 +52,8 @@ class Accepted:
     """The smaller of asked and granted, in seconds, counted from the sending of the request (R-152)."""
     trusted_networks_configured: bool
     round_trip: float
+    udp_tunnel: bool = False
+    """The home agent saw a NAT on the way and will tunnel in UDP (RFC 3519), which we never ask for yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,7 @@ class RegistrationSeries:
             min(reply.lifetime, pending.lifetime),
             trusted_networks_configured=reply.trusted_networks_configured,
             round_trip=at.boot - pending.sent.boot,
+            udp_tunnel=reply.udp_tunnel is not None and reply.udp_tunnel.will_tunnel,
         )
 
 
