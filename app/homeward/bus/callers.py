@@ -141,13 +141,13 @@ class Callers:
 
     def _who(self, sender: str) -> int | str:
         answer = self._user_id(sender)
-        if answer.done() and not answer.cancelled() and answer.exception() is None:
+        if answer.done() and not _failed(answer):
             return answer.result()
         return sender
 
     def _user_id(self, sender: str) -> asyncio.Future[int]:
         known = self._known.get(sender)
-        if known is None:
+        if known is None or _failed(known):
             known = asyncio.ensure_future(self._ask_user_id(sender))
             known.add_done_callback(_retrieve)
             self._known[sender] = known
@@ -162,6 +162,10 @@ def user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def _failed(answer: asyncio.Future[int]) -> bool:
+    return answer.done() and (answer.cancelled() or answer.exception() is not None)
 
 
 def _retrieve(answer: asyncio.Future[int]) -> None:

@@ -100,6 +100,24 @@ async def test_a_caller_that_has_left_is_refused() -> None:
         await callers.current()
 
 
+async def test_an_answer_that_did_not_come_is_asked_for_again() -> None:
+    """A bus that was slow once must not lock a connection out for its whole life."""
+    failures = [TimeoutError("no answer"), None]
+
+    async def ask(name: str) -> int:
+        failure = failures.pop(0)
+        if failure is not None:
+            raise failure
+        return await user_id(name)
+
+    callers = Callers(ask)
+    callers.admit(call(":1.2"))
+    with pytest.raises(Refused):
+        await callers.current()
+    callers.admit(call(":1.2"))
+    assert (await callers.current()).uid == await user_id(":1.2")
+
+
 async def test_signals_of_strangers_go_no_further() -> None:
     callers = Callers(user_id)
     signal = Message(
