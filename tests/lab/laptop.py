@@ -206,8 +206,8 @@ class Laptop:
     def plug(self, network: str) -> IPv4Address:
         """Move the cable and wait for the address there."""
         self._cable.plug(network)
-        addresses = eventually(lambda: laptop_addresses(self.lab), f"no address in {network}")
-        return IPv4Address(addresses[0])
+        eventually(lambda: laptop_addresses(self.lab), f"no address in {network}")
+        return self.address()
 
     def plug_without_address(self, network: str) -> None:
         """Move the cable and do not wait."""
@@ -244,6 +244,10 @@ class Laptop:
         self.host.start("charon", services.CHARON)
 
     # --- what its network looks like ---
+
+    def address(self) -> IPv4Address:
+        """What it has on its cable."""
+        return IPv4Address(laptop_addresses(self.lab)[0])
 
     def network(self) -> dict[str, str]:
         """Rules, routes, links, addresses, ruleset and settings, each as text; equal when nothing has changed."""
