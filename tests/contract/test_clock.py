@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The contract of Clock."""
 
+import asyncio
 import time
 
 import pytest
@@ -22,6 +23,16 @@ def test_it_never_goes_back(clock: Clock) -> None:
 
 def test_the_wall_clock_is_unix_time(clock: Clock) -> None:
     assert clock.now().wall > 1_700_000_000
+
+
+async def test_sleep_is_counted_and_nothing_leaps_by_itself(clock: Clock) -> None:
+    leaps: list[None] = []
+    clock.watch(lambda: leaps.append(None))
+    assert clock.asleep() >= 0
+    await asyncio.sleep(0.05)
+    clock.watch(None)
+    clock.watch(None)
+    assert leaps == []
 
 
 def test_the_real_clock_counts_sleep_and_shows_the_wall() -> None:

@@ -25,6 +25,14 @@ class FakeClock:
 
     def __init__(self, boot: float = 1000.0, wall: float = 1_800_000_000.0) -> None:
         self.instant = Instant(boot, wall)
+        self.slept = 0.0
+        self._observer: Callable[[], None] | None = None
+
+    def asleep(self) -> float:
+        return self.slept
+
+    def watch(self, observer: Callable[[], None] | None) -> None:
+        self._observer = observer
 
     def now(self) -> Instant:
         return self.instant
@@ -36,6 +44,15 @@ class FakeClock:
     def jump(self, seconds: float) -> None:
         """Somebody sets the wall clock."""
         self.instant = replace(self.instant, wall=self.instant.wall + seconds)
+        if self._observer is not None:
+            self._observer()
+
+    def sleep(self, seconds: float) -> None:
+        """The machine sleeps, and wakes up."""
+        self.slept += seconds
+        self.advance(seconds)
+        if self._observer is not None:
+            self._observer()
 
 
 class FakeLinks:

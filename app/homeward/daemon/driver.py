@@ -3,7 +3,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 
 from homeward.core.coordinator import Coordinator
@@ -30,7 +29,7 @@ from homeward.ports.world import Clock, Links
 log = logging.getLogger("mip")
 
 LONGEST_SLEEP = 10.0
-"""The timer never sleeps longer, in seconds, so that a suspend is noticed soon after waking."""
+"""The timer never sleeps longer, in seconds: asyncio's clock stands still during sleep, deadlines do not."""
 MOST_WAITING = 16
 """Facts that may wait when a datagram comes; it is dropped if there are more. At most two answers are ever due, and
 whoever floods us with others must not keep news of the links waiting behind them (R-64)."""
@@ -74,7 +73,7 @@ class Driver:
         self._inputs: asyncio.Queue[Input] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
         self._logged: tuple[str, str, str] | None = None
-        self._awake = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+        self._slept = clock.asleep()
 
     def feed(self, fact: Input) -> None:
         """Take in a fact, from the event loop's thread."""
@@ -85,6 +84,7 @@ class Driver:
         self._executor.start()
         self._task = asyncio.get_running_loop().create_task(self._run())
         self._task.add_done_callback(self._ended)
+        self._clock.watch(self._notice_sleep)
         self._world.registrations.start(self._datagram)
         await self._world.vpn.start(self._report)
         await self._links.start(self._observe)
@@ -92,6 +92,7 @@ class Driver:
     async def stop(self, *, leave_plan: bool = False) -> None:
         """End: VPN down and the machine as we found it, or with `leave_plan` just stop working. Raises AdapterError."""
         self._world.plans.hold()  # From here on nobody watches the links.
+        self._clock.watch(None)
         await self._links.stop()
         if self._task is not None:
             self._task.cancel()
@@ -139,9 +140,8 @@ class Driver:
                     fact = await self._inputs.get()
             except TimeoutError:
                 self._notice_sleep()
-                self._handle_deadline()
-                continue
-            self._handle(fact)
+            else:
+                self._handle(fact)
             self._handle_deadline()
 
     def _sleep(self) -> float:
@@ -156,11 +156,13 @@ class Driver:
             self._handle(DeadlinePassed())
 
     def _notice_sleep(self) -> None:
-        asleep = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
-        if asleep - self._awake > SUSPENDED:
-            log.info("the machine slept for %.0f s", asleep - self._awake)
-            self._handle(Resumed())
-        self._awake = asleep
+        """What was proved before the machine slept proves nothing now, and must not wait for a timer that slept too."""
+        slept = self._clock.asleep() - self._slept
+        if slept > SUSPENDED:
+            log.info("the machine slept for %.0f s", slept)
+            self._slept += slept
+            self._world.plans.hold()
+            self.feed(Resumed())
 
     def _handle(self, fact: Input) -> None:
         step = self._core.handle(fact, self._clock.now())
@@ -169,9 +171,8 @@ class Driver:
             snapshot = self._core.snapshot()
             self._retain_sockets()
             standing = (snapshot.state.value, snapshot.mode.value, snapshot.trust.value)
-            if (
-                standing != self._logged
-            ):  # A forged datagram changes the snapshot too, and must not fill the log.
+            # A forged datagram changes the snapshot too, and must not fill the log.
+            if standing != self._logged:
                 self._logged = standing
                 log.info("%s, mode %s, trust %s", *standing)
             self._observer(snapshot)

@@ -20,9 +20,15 @@ from homeward.model.vpn import VpnReport
 
 
 class Clock(Protocol):
-    """Reads both clocks."""
+    """Reads both clocks, and tells when they leap."""
 
     def now(self) -> Instant: ...
+
+    def asleep(self) -> float:
+        """How many seconds the machine has slept since it was booted."""
+
+    def watch(self, observer: Callable[[], None] | None) -> None:
+        """Call `observer` the moment the machine wakes up or somebody sets the wall clock; None ends it."""
 
 
 class Links(Protocol):

@@ -157,3 +157,26 @@ async def test_end_is_heard_in_the_very_moment_in_which_a_fact_comes() -> None:
             await asyncio.sleep(0)
         async with asyncio.timeout(2):
             await laptop.driver.stop()
+
+
+async def test_waking_up_holds_at_once_and_voids_the_proof_s1(laptop: Driven) -> None:
+    """asyncio's timers slept too, and would let traffic flow on an old proof for what was left of them."""
+    await laptop.driver.start()
+    await settle()
+    asked = len(laptop.registrations.sent)
+    laptop.plans.events.clear()
+    laptop.clock.sleep(12 * 3600)
+    assert laptop.plans.events == ["hold"]
+    await settle()
+    assert len(laptop.registrations.sent) == asked + 1
+
+
+async def test_setting_the_clock_is_no_waking_up(laptop: Driven) -> None:
+    await laptop.driver.start()
+    await settle()
+    asked = len(laptop.registrations.sent)
+    laptop.plans.events.clear()
+    laptop.clock.jump(3600)
+    await settle()
+    assert laptop.plans.events == []
+    assert len(laptop.registrations.sent) == asked
