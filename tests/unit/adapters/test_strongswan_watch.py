@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from homeward.adapters.strongswan import watch
+from homeward.adapters.strongswan import ViciConnection, watch
 from homeward.adapters.strongswan.commands import Commands
 from homeward.adapters.strongswan.engine import StrongSwanEngine
 from homeward.adapters.strongswan.reports import associations
 from homeward.adapters.strongswan.watch import Found, Happened
-from homeward.model.errors import IkeError
+from homeward.model.errors import IkeError, Unavailable
 from homeward.model.vpn import EngineFound, EngineLost, VpnReport
 
 
@@ -40,6 +40,15 @@ async def test_charon_that_hangs_does_not_hold_up_the_start(
     async with asyncio.timeout(5):
         await engine.stop()
     assert not [thread for thread in threading.enumerate() if thread.name == "charon-events"]
+
+
+def test_charon_whose_socket_is_full_does_not_answer(hanging: str) -> None:
+    waiting = []
+    with pytest.raises(Unavailable, match="charon does not answer"):
+        for _ in range(1000):
+            waiting.append(ViciConnection(hanging, timeout=0.01))
+    for each in waiting:
+        each.close()
 
 
 ODD = {"homeward-1": {"local-host": "fe80::1", "remote-host": "192.0.2.1"}}

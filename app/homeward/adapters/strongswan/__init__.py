@@ -115,6 +115,8 @@ def _no_connection(path: str, error: OSError) -> Unavailable | NotPermitted:
             return Unavailable(action, "charon is not running")
         case ConnectionRefusedError():
             return Unavailable(action, "charon has died and left its socket behind")
+        case BlockingIOError() | TimeoutError():  # so many wait already that no more fit
+            return Unavailable(action, "charon does not answer")
         case _:
             return Unavailable(action, error.errno or str(error))
 
