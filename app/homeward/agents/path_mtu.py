@@ -5,6 +5,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from homeward.wire.internet_checksum import checksum
 from homeward.wire.ip_in_ip import OVERHEAD
 
 AGE: Final = 600.0
@@ -101,13 +102,4 @@ def too_big(packet: bytes, mtu: int) -> bytes | None:
             return None
     quote = packet[: min(_QUOTE, header.total)]
     head = struct.pack("!BBHHH", _UNREACHABLE, _TOO_BIG, 0, 0, mtu)
-    return head[:2] + struct.pack("!H", _checksum(head + quote)) + head[4:] + quote
-
-
-def _checksum(octets: bytes) -> int:
-    if len(octets) % 2:
-        octets += b"\0"
-    total = sum(int.from_bytes(octets[at : at + 2], "big") for at in range(0, len(octets), 2))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    return head[:2] + struct.pack("!H", checksum(head + quote)) + head[4:] + quote
