@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from homeward.adapters import core_dumps
 from homeward.agentd.driver import AgentDriver
 from homeward.agentd.log import entry, start_logging
 from homeward.agentd.settings import AgentSettings, load
@@ -29,6 +30,8 @@ log: Final = logging.getLogger("mip")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit status."""
     options = _parser().parse_args(arguments)
+    if not options.check:
+        core_dumps.switch_off()  # before the keys are read
     try:
         settings = load(options.config)
     except ProfileError as error:

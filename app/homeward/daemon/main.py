@@ -3,10 +3,8 @@
 
 import argparse
 import asyncio
-import ctypes
 import logging
 import os
-import resource
 import secrets
 import signal
 import sys
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import homeward
+from homeward.adapters import core_dumps
 from homeward.adapters.boottime_clock import BoottimeClock
 from homeward.adapters.dns_gateway import DnsGateway
 from homeward.adapters.file_journal import FileJournals
@@ -43,7 +42,6 @@ log = logging.getLogger("plan")
 RUNTIME_DIRECTORY = "/run/homeward"
 STATE_FILE = "journal.json"
 WANTED_FILE = "wanted.json"
-PR_SET_DUMPABLE = 4
 
 
 def main() -> int:
@@ -58,7 +56,7 @@ def main() -> int:
     if os.geteuid() != 0:
         print("homewardd: must run as root (it sets up routes, rules and a fence)", file=sys.stderr)
         return 1
-    _keep_secrets_out_of_core_dumps()
+    core_dumps.switch_off()
     try:
         return asyncio.run(_clean_up(options) if options.cleanup else _serve(options))
     except HomewardError as error:
@@ -96,11 +94,6 @@ def _options() -> argparse.Namespace:
     add("--verbose", action="store_true", help="log more")
     add("--version", action="version", version=f"homewardd {homeward.__version__}")
     return parser.parse_args()
-
-
-def _keep_secrets_out_of_core_dumps() -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 async def _clean_up(options: argparse.Namespace) -> int:
