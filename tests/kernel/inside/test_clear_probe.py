@@ -116,6 +116,7 @@ async def test_a_socket_without_locks_is_led_astray(
     assert not requests_in_clear(cable)
 
 
+@pytest.mark.rows("R-32")
 async def test_the_probe_leaves_in_clear_and_its_answer_in_clear_is_taken(
     stations: Stations, tunnel: Tunnel, cable: Cable, agent: socket.socket, probe: Probe
 ) -> None:
@@ -129,6 +130,7 @@ async def test_the_probe_leaves_in_clear_and_its_answer_in_clear_is_taken(
     assert answer == DatagramReceived(probe.path, b"reply", AGENT, 434, stations.link)
 
 
+@pytest.mark.rows("R-96")
 async def test_an_answer_that_comes_through_the_tunnel_is_refused(
     tunnel: Tunnel, agent: socket.socket, plain: socket.socket, probe: Probe
 ) -> None:
