@@ -266,12 +266,20 @@ async def test_which_profile(bus: PrivateBus, daemon: Daemon) -> None:
 
 
 async def test_watching_prints_each_change(bus: PrivateBus, daemon: Daemon) -> None:
-    async def change() -> None:
-        await asyncio.sleep(1.0)
+    watching = await asyncio.create_subprocess_exec(
+        *PROGRAM,
+        "watch",
+        "--json",
+        stdout=asyncio.subprocess.PIPE,
+        env=os.environ | {"HOMEWARD_BUS": bus.address},
+    )
+    assert watching.stdout is not None
+    async with asyncio.timeout(40):
+        states = [json.loads(await watching.stdout.readline())["state"]]
         daemon.show(state=ClientState.OUTSIDE_MC, mode=AccessMode.MC)
-
-    _, said = await asyncio.gather(change(), run(bus, "watch", "--json", "--wait", "2.5"))
-    states = [json.loads(line)["state"] for line in said.stdout.splitlines()]
+        states.append(json.loads(await watching.stdout.readline())["state"])
+        watching.terminate()
+        await watching.communicate()
     assert states == ["disconnected", "outside-mc"]
 
 

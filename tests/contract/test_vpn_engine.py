@@ -185,6 +185,8 @@ async def test_a_move_is_told_with_the_new_address(
     source = await world.attach(1)
     await engine.move(source)
     assert await reports.get(VpnMoved) == VpnMoved(NETWORKS[1], world.gateway)
+    # A move in the middle of the update that the last one began loses a path probe, which charon repeats seconds later.
+    await asyncio.sleep(1.0)
     reports.forget()
     await engine.move(await world.attach(0))
     assert (await reports.get(VpnMoved)).local == NETWORKS[0]
