@@ -180,8 +180,8 @@ async def test_any_mix_of_orders_at_once_ends_as_the_last_one_says(
             await orders[order]()
         except Failed:
             assert order == "reconnect"
-        except SecretRefused as error:
-            assert "offers waiting to be checked" in str(error)
+        except SecretRefused:  # eight offers of one user may wait to be checked
+            assert order in ("connect", "offer")
 
     await asyncio.gather(*(give(chance.choice(list(orders))) for _ in range(25)))
     await daemon.bus.disconnect()
