@@ -128,7 +128,7 @@ def render(rows: Sequence[Row], named: Claims) -> str:
 
 
 def _line(row: Row, tests: Iterable[str]) -> str:
-    state = f"{row.state.value}: {row.note}" if row.note else row.state.value
+    state = f"{row.state.value} ({row.note})" if row.note else row.state.value
     shown = ", ".join(_short(test) for test in tests)
     cells = (row.id, row.section, row.level, row.who, state, shown)
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |\n"

@@ -105,7 +105,7 @@ def test_a_line_of_the_page() -> None:
     page = render([row(1), row(2, State.NOT_APPLICABLE, "not here")], {"R-1": (A, "tests/lab/test_x.py")})
     first, second = page.splitlines()[-2:]
     assert first == "| R-1 | 5944 §1 | MUST | MN | done | `unit/test_it::test_a`, `lab/test_x` |"
-    assert second == "| R-2 | 5944 §1 | MUST | MN | not applicable: not here |  |"
+    assert second == "| R-2 | 5944 §1 | MUST | MN | not applicable (not here) |  |"
     assert "1 done, 0 delegated, 0 planned, 1 not applicable." in page
 
 
