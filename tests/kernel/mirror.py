@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Tests that run inside a guest kernel, and show outside under their own names with their own outcomes.
 
-Outside, each test function below tests/kernel/inside is replaced by a mirror of the same name. The first mirror that
-is run starts a kernel with a pytest in it for all that were chosen; reports are taken over as they come. Tests that
-want the virtual clock (`@pytest.mark.virtual_clock`) share a second kernel.
+Outside, each test function below tests/kernel/inside is replaced by a mirror of the same name. When the first mirror is
+run, a kernel is started with a pytest in it for all that were chosen; reports are taken over as they come. Tests that
+want the virtual clock (`@pytest.mark.virtual_clock`) share a second kernel, which runs beside the first.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Mirror(pytest.Item):
 
 
 class Boot:
-    """One kernel, in which pytest runs the chosen tests one after the other. Started when first asked."""
+    """One kernel, in which pytest runs the chosen tests one after the other."""
 
     def __init__(self, config: pytest.Config, mirrors: Iterable[Mirror], *, virtual_clock: bool) -> None:
         self._config = config
@@ -53,8 +53,6 @@ class Boot:
 
     def reports(self, test: str) -> Iterator[pytest.TestReport]:
         """The reports of one test, waited for; one that never comes is a failure with the reason."""
-        if self._guest is None and self._failure is None:
-            self._start()
         while not self._complete(test) and self._failure is None:
             ended = not self._still_running()
             self._take_in()
@@ -72,7 +70,10 @@ class Boot:
             self._guest = None
             shutil.rmtree(self._folder)
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Boot, unless that has been done."""
+        if self._guest is not None:
+            return
         self._folder = Path(tempfile.mkdtemp(prefix="homeward-reports-"))
         self._file = self._folder / "reports"
         (self._folder / "tests").write_text("".join(f"{test}\n" for test in self._tests))
@@ -134,6 +135,9 @@ class Absent:
 
     reason: str
 
+    def start(self) -> None:
+        """There is nothing to start."""
+
     def reports(self, test: str) -> Iterator[pytest.TestReport]:
         """One report, as pytest makes it for a test that is skipped before it begins."""
         where = (str(ROOT / test.partition("::")[0]), 0, f"Skipped: {self.reason}")
@@ -183,6 +187,9 @@ class Stage:
 
     def play(self, mirror: Mirror) -> None:
         """Report what happened to one test inside."""
+        # All at once: each is one process that computes, and there is mostly more than one processor.
+        for boot in self._boots.values():
+            boot.start()
         boot = self._boots[_wants_virtual_clock(mirror)]
         mirror.ihook.pytest_runtest_logstart(nodeid=mirror.nodeid, location=mirror.location)
         for report in boot.reports(mirror.nodeid):

@@ -16,12 +16,12 @@ from tests.kernel.runner import ROOT, Guest, GuestFailed, NoKernel, Outcome, Set
 pytestmark = pytest.mark.timeout(120)
 
 
-def processes() -> set[int]:
-    """Every process that carries this test's channel, or a kernel's, in its command line."""
+def processes(channels: Path) -> set[int]:
+    """Every process of a kernel whose channel is in this folder: it has that in its command line."""
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if b"CHANNEL=" in (folder / "cmdline").read_bytes():
+            if f"CHANNEL={channels}/".encode() in (folder / "cmdline").read_bytes():
                 found.add(int(folder.name))
         except OSError:
             continue
@@ -31,12 +31,12 @@ def processes() -> set[int]:
 @pytest.fixture
 def nothing_left(kernel: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Every process and file of a guest is gone afterwards."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "channels"))
-    (tmp_path / "channels").mkdir()
-    before = processes()
+    channels = tmp_path / "channels"
+    channels.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(channels))
     yield
-    assert not processes() - before
-    assert not list((tmp_path / "channels").iterdir())
+    assert not processes(channels)
+    assert not list(channels.iterdir())
 
 
 @pytest.fixture
@@ -103,17 +103,16 @@ with Guest(["sleep", "1000"], Settings()) as guest:
     print("up", flush=True)
     time.sleep(1000)
 """
-    before = processes()
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
         [sys.executable, "-c", starter], stdout=subprocess.PIPE, env=environment
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
-        assert processes() - before
+        assert processes(tmp_path)
         process.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while processes() - before:
+    while processes(tmp_path):
         assert time.monotonic() < deadline, "the kernel outlives its starter"
         time.sleep(0.05)
 

@@ -241,7 +241,7 @@ class Laptop:
         self.host.stop(service, number, grace=20)
 
     def start_charon(self) -> None:
-        self.host.start("charon", services.CHARON)
+        services.start_engine(self.lab)
 
     # --- what its network looks like ---
 

@@ -73,7 +73,7 @@ class KernelSwitches:
         """Make these links fit for us and give all others back. Raises PlanError.
 
         Everywhere: no ARP for the home address, no redirects. On access links: no redirects, loose reverse-path
-        check, no receive merging. On tunnels: the loose check alone.
+        check, no receive merging. On tunnels: loose reverse-path check, no receive merging.
         """
         wished = {change.setting: change for change in self._wished(access_links, tunnels)}
         noted = self._noted()
@@ -109,10 +109,14 @@ class KernelSwitches:
         for link in sorted(access_links & indices.keys()):
             for wish in (_NO_REDIRECTS, _LOOSE):
                 yield from self._sysctl(link, indices[link], wish)
-            merging = _receive_merging(link)
-            yield from self._change(f"gro {link}", indices[link], merging, 0 if merging else None)
+            yield from self._no_merging(link, indices[link])
         for link in sorted(tunnels & indices.keys()):
             yield from self._sysctl(link, indices[link], _LOOSE)
+            yield from self._no_merging(link, indices[link])
+
+    def _no_merging(self, link: str, index: int) -> Iterator[_Change]:
+        merging = _receive_merging(link)
+        yield from self._change(f"gro {link}", index, merging, 0 if merging else None)
 
     def _sysctl(self, link: str, index: int, wish: _Wish) -> Iterator[_Change]:
         setting = f"ipv4/conf/{link}/{wish.name}"

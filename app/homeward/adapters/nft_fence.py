@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import fcntl
 import re
 import socket
 import struct
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Final
 
-from homeward.model.access import ClearPath, Path
+from homeward.model.access import ClearPath, Path, VpnPath
 from homeward.model.errors import NotPermitted, PlanError, Unavailable
 from homeward.model.names import (
     FENCE_TABLE,
@@ -46,13 +47,15 @@ _AFTER_NAT = 300  # source NAT stands at 100: what leaves here is what really le
 class FenceSetting:
     """All that the rules depend on.
 
-    `vpn_device` carries `fence.vpn_inner_address`. `lingering` is the path before, on which packets still in
-    flight come in for LINGER seconds. `egress_links` are those of the fence's access links that exist.
+    `vpn_device` carries `fence.vpn_inner_address`; `kernel_esp` says that it is an XFRM interface. `lingering` is the
+    path before, on which packets still in flight come in for LINGER seconds. `egress_links` are those of the fence's
+    access links that exist.
     """
 
     fence: Fence
     home_address: IPv4Address
     vpn_device: str | None = None
+    kernel_esp: bool = False
     lingering: Path | None = None
     egress_links: tuple[str, ...] = ()
 
@@ -64,7 +67,8 @@ def render(setting: FenceSetting) -> str:
     lines += _chain("input", f"hook input priority {_FILTER}", _input(setting))
     lines += _chain("forward", f"hook forward priority {_FILTER}", [])
     own = [f'oifname {{ "lo", "{HOME_DEVICE}" }} accept']
-    lines += _chain("postrouting", f"hook postrouting priority {_AFTER_NAT}", own + _output(setting))
+    leaving = own + _being_wrapped(setting) + _output(setting)
+    lines += _chain("postrouting", f"hook postrouting priority {_AFTER_NAT}", leaving)
     lines.append("}")
     if setting.egress_links:
         devices = ", ".join(_quoted(name) for name in setting.egress_links)
@@ -128,6 +132,19 @@ def _input(setting: FenceSetting) -> list[str]:
     ]
 
 
+def _being_wrapped(setting: FenceSetting) -> list[str]:
+    """The VPN's packets on their second way through: between XFRM interface and ESP, already bound for the link.
+
+    `ipsec out` asks what the kernel is about to wrap the packet in, so what this lets pass cannot leave in clear.
+    """
+    fence = setting.fence
+    if not (setting.kernel_esp and isinstance(fence.tunnel, VpnPath) and fence.gateways):
+        return []
+    wrapped = f"ipsec out ip daddr {_addresses(fence.gateways)}"
+    ends = f"ip saddr {fence.tunnel.source} ip daddr {fence.home_agent}"
+    return [f"{wrapped} {ends} ip protocol 4 meta mark {MARK_TUNNEL:#x} accept"]
+
+
 def _output(setting: FenceSetting) -> list[str]:
     """What may leave by a link that is not our own; the same in both lines."""
     fence = setting.fence
@@ -186,6 +203,23 @@ def _quoted(name: str) -> str:
             "naming a link in the fence", f"the interface name {name!r} cannot be written in a rule"
         )
     return f'"{name}"'
+
+
+_SIOCETHTOOL = 0x8946
+_ETHTOOL_GDRVINFO = 3
+_XFRM = b"xfrm"
+
+
+def _driver(device: str) -> bytes:
+    """The driver of a device, for virtual ones their kind; empty where the kernel does not say."""
+    argument = ctypes.create_string_buffer(struct.pack("=I", _ETHTOOL_GDRVINFO), 196)
+    request = struct.pack("16sP16x", device.encode(), ctypes.addressof(argument))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        try:
+            fcntl.ioctl(asker, _SIOCETHTOOL, request)
+        except OSError:
+            return b""
+    return argument.raw[4:36].partition(b"\0")[0]
 
 
 class _Libnftables:
@@ -264,7 +298,8 @@ class NftFence:
         The links for the second line are those that exist at this moment. Nothing is done if the same already stands.
         Raises PlanError, NotPermitted, Unavailable.
         """
-        setting = FenceSetting(fence, home_address, vpn_device, lingering)
+        kernel_esp = vpn_device is not None and _driver(vpn_device) == _XFRM
+        setting = FenceSetting(fence, home_address, vpn_device, kernel_esp, lingering)
         for last_try in (False, True):
             wanted, links = _with_links(setting)
             if wanted == self._setting and links == self._links and self._again is None:

@@ -3,9 +3,11 @@
 
 import pwd
 import secrets
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.resources import files as resource_files
 from typing import Final
 
@@ -42,6 +44,9 @@ BUS_INSIDE: Final = f"unix:path=/run/{SYSTEM_BUS}"
 """The same bus as the laptop's own programs find it."""
 CHARON: Final = "/usr/lib/ipsec/charon"
 """The one path that AppArmor's profile for charon is for."""
+ENGINE: Final = ("/bin/sh", str(resource_files("homeward.data") / "charon" / "homeward-ike"))
+"""The laptop's charon: it becomes the same program, after a look at what the kernel can."""
+_USER_SPACE_ESP: Final = "kernel-libipsec"
 
 _BUS_CONFIGURATION: Final = "/etc/dbus-1/private-bus.conf"
 _LEASE_TIME: Final = "1h"
@@ -57,13 +62,14 @@ def files(state: LabState, host: str) -> list[File]:
     match host:
         case _ if host == LAPTOP:
             return [
-                ("/etc/strongswan.conf", 0o644, _resource("charon", "strongswan.conf")),
+                ("/etc/strongswan.d/homeward/strongswan.conf", 0o644, _resource("charon", "strongswan.conf")),
+                ("/etc/strongswan.d/homeward/kernel-esp.conf", 0o644, _resource("charon", "kernel-esp.conf")),
                 (_BUS_CONFIGURATION, 0o644, _resource("dbus", "private-bus.conf")),
                 (f"/etc/dbus-1/{BUS_NAME}.conf", 0o644, _resource("dbus", f"{BUS_NAME}.conf")),
                 (f"/etc/homeward/profiles.d/{PROFILE}.toml", 0o644, _profile(state)),
             ]
         case _ if host == GATEWAY:
-            return [("/etc/strongswan.conf", 0o644, _resource("lab", "gateway-strongswan.conf"))]
+            return [("/etc/strongswan.conf", 0o644, _gateway_configuration())]
         case _ if host == AGENT:
             key = keys.read(state).mobility.reveal().hex()
             return [
@@ -79,6 +85,19 @@ def _resource(*parts: str) -> str:
     for part in parts:
         place = place / part
     return place.read_text(encoding="utf-8")
+
+
+def _gateway_configuration() -> str:
+    text = _resource("lab", "gateway-strongswan.conf")
+    return text.replace(f"{_USER_SPACE_ESP} ", "") if kernel_does_esp() else text
+
+
+@cache
+def kernel_does_esp() -> bool:
+    """Whether this kernel has what the laptop's engine and the gateway need to leave ESP to it."""
+    # In a network namespace of its own: it tries things out.
+    question = ["unshare", "--net", *ENGINE, "--kernel-esp"]
+    return subprocess.run(question, capture_output=True, check=False).returncode == 0
 
 
 def _agent_configuration() -> str:
@@ -145,7 +164,7 @@ def start_all(state: LabState) -> Iterator[str]:
         Host(state, network.name).start("dnsmasq", *_dnsmasq(network))
     laptop = Host(state, LAPTOP)
     Host(state, GATEWAY).start("charon", CHARON)
-    laptop.start("charon", CHARON)
+    start_engine(state)
     start_module(Host(state, AGENT), "agent", "homeward.agentd.main", "--config", "/etc/homeward/agent.toml")
     (state.run(LAPTOP) / "dbus").mkdir()
     laptop.start("dbus", *_dbus())
@@ -160,6 +179,11 @@ def start_all(state: LabState) -> Iterator[str]:
     wait_for_name(laptop, "login1", "org.freedesktop.login1")
     wait_for_name(laptop, "homewardd", BUS_NAME)
     yield "homewardd and its charon, home agent"
+
+
+def start_engine(state: LabState) -> None:
+    """Start the laptop's IKE engine as the field's unit does."""
+    Host(state, LAPTOP).start("charon", *ENGINE)
 
 
 def start_daemon(state: LabState) -> None:

@@ -6,6 +6,11 @@ from typing import Final
 HOME_DEVICE: Final = "homeward0"
 """The device that carries the home address; it outlives every link and every daemon."""
 
+VPN_DEVICE: Final = "ipsec0"
+"""The device into which the VPN is entered: charon's TUN device, or an XFRM interface where the kernel does ESP."""
+VPN_INTERFACE: Final = 0x4857
+"""Number of that XFRM interface (if_id): the VPN's policies hold for packets that pass it, and for no others."""
+
 ROUTING_TABLE: Final = 434
 """The routing table that leads applications' traffic to the home device."""
 

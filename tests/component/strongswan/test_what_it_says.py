@@ -12,13 +12,12 @@ import pytest
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.packet import Raw
 
-from homeward.adapters.strongswan.configuration import charon_configuration
 from homeward.adapters.strongswan.engine import StrongSwanEngine
 from homeward.model.vpn import VpnEstablished, VpnFailed, VpnLost, VpnMoved, VpnReport
 from tests.component.strongswan.steps import connected
 from tests.world.echo import echo
 from tests.world.stations import eventually
-from tests.world.two_charons import EXT1, GATEWAY
+from tests.world.two_charons import EXT1, GATEWAY, LAPTOP_CONFIGURATION
 from tests.world.vpn_worlds import NETWORKS, SETTINGS, RealVpnWorld, Reports, secret
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
@@ -173,7 +172,7 @@ def keepalives(heard: socket.socket) -> int:
 @pytest.fixture
 async def hasty(world: RealVpnWorld) -> RealVpnWorld:
     """Charon as it is configured, but that it keeps mappings every second."""
-    text = charon_configuration()
+    text = LAPTOP_CONFIGURATION.read_text()
     assert text.count("keep_alive = 20s") == 1
     charon = world.hosts.laptop_charon
     charon.configuration = charon.log.with_name("hasty.conf")

@@ -28,6 +28,22 @@ VPN = replace(
 ALL = [HELD, CLEAR, VPN, replace(VPN, lingering=VpnPath(IPv4Address("10.9.0.2")))]
 
 
+def postrouting(setting: FenceSetting) -> list[str]:
+    return chains(render(setting))["postrouting"]
+
+
+def test_with_the_kernels_esp_what_is_about_to_be_wrapped_may_go_on_and_nothing_else() -> None:
+    kernel_esp = replace(VPN, kernel_esp=True)
+    (rule,) = set(postrouting(kernel_esp)) - set(postrouting(VPN))
+    assert rule == (
+        f"ipsec out ip daddr {{ {GATEWAY} }} ip saddr {INNER} ip daddr {AGENT} "
+        "ip protocol 4 meta mark 0x48570003 accept"
+    )
+    assert chains(render(kernel_esp)) | {"postrouting": []} == chains(render(VPN)) | {"postrouting": []}
+    for setting in (HELD, CLEAR, replace(VPN, fence=replace(VPN.fence, tunnel=None))):
+        assert render(replace(setting, kernel_esp=True)) == render(setting)
+
+
 def chains(text: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, body in re.findall(r"chain (\w+) \{\n(.*?)\n\t\}", text, re.DOTALL):

@@ -7,8 +7,10 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.resources import files
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from vici.protocol import Message, Packet, Transport
@@ -16,7 +18,6 @@ from vici.protocol import Message, Packet, Transport
 from homeward.adapters.strongswan import ViciConnection, _no_connection
 from homeward.adapters.strongswan.configuration import (
     PREFIX,
-    charon_configuration,
     connection_message,
     new_name,
     secret_message,
@@ -24,12 +25,23 @@ from homeward.adapters.strongswan.configuration import (
 from homeward.adapters.strongswan.devices import device_with_address
 from homeward.adapters.strongswan.reports import agreed_to_mobike, associations, why_failed, why_lost
 from homeward.model.errors import IkeError, NotPermitted, Unavailable
-from homeward.model.names import HOME_DEVICE, MARK_IKE, ROUTING_TABLE, VICI_SOCKET
+from homeward.model.names import (
+    HOME_DEVICE,
+    MARK_IKE,
+    ROUTING_TABLE,
+    VICI_SOCKET,
+    VPN_DEVICE,
+    VPN_INTERFACE,
+)
 from homeward.model.secret import Secret
 from homeward.model.vpn import VpnFailed
 from tests.world.vpn_worlds import SETTINGS
 
 GATEWAY = IPv4Address("192.0.2.1")
+RESOURCES = files("homeward.data") / "charon"
+CONFIGURATION = (RESOURCES / "strongswan.conf").read_text(encoding="utf-8")
+KERNEL_ESP = (RESOURCES / "kernel-esp.conf").read_text(encoding="utf-8")
+LAUNCHER = (RESOURCES / "homeward-ike").read_text(encoding="utf-8")
 
 # --- the static configuration -----------------------------------------------------------------------------------------
 
@@ -43,7 +55,7 @@ def settings_of(text: str) -> dict[str, str]:
 
 
 def test_the_file_agrees_with_our_names() -> None:
-    text = charon_configuration()
+    text = CONFIGURATION
     found = settings_of(text)
     assert re.findall(r"fwmark = (\S+)", text) == [f"{MARK_IKE:#x}", f"!{MARK_IKE:#x}"]
     assert found["interfaces_ignore"] == HOME_DEVICE
@@ -52,23 +64,30 @@ def test_the_file_agrees_with_our_names() -> None:
 
 
 def test_plugins_stand_in_the_order_that_works_and_none_touches_what_is_ours() -> None:
-    plugins = settings_of(charon_configuration())["load"].split()
+    plugins = settings_of(CONFIGURATION)["load"].split()
     assert "kdf" in plugins
     assert plugins[0] == "openssl"
     assert plugins.index("kernel-libipsec") < plugins.index("kernel-netlink")
     assert not {"resolve", "updown", "stroke", "attr"} & set(plugins)
 
 
-def test_one_word_makes_the_difference_between_the_two_kinds_of_esp() -> None:
-    user_space, kernel = charon_configuration(), charon_configuration(user_space_esp=False)
-    assert settings_of(kernel)["load"].split() == [
-        name for name in settings_of(user_space)["load"].split() if name != "kernel-libipsec"
-    ]
-    assert {**settings_of(kernel), "load": ""} == {**settings_of(user_space), "load": ""}
+def test_with_the_kernels_esp_one_plugin_less_and_one_device_more() -> None:
+    user_space, kernel = settings_of(CONFIGURATION), settings_of(KERNEL_ESP)
+    assert "include strongswan.conf" in KERNEL_ESP.splitlines()
+    assert kernel == {
+        "load": user_space["load"].replace("kernel-libipsec ", ""),
+        "install_virtual_ip_on": VPN_DEVICE,
+        "interfaces_ignore": f"{HOME_DEVICE}, {VPN_DEVICE}",
+    }
+
+
+def test_the_program_that_starts_charon_agrees_with_our_names() -> None:
+    found = dict(re.findall(r"^(device|interface)=(\S+)$", LAUNCHER, re.MULTILINE))
+    assert found == {"device": VPN_DEVICE, "interface": f"{VPN_INTERFACE:#x}"}
 
 
 def test_no_log_level_shows_packets_or_keys() -> None:
-    logger = charon_configuration().split("stderr {")[1].split("}")[0]
+    logger = CONFIGURATION.split("stderr {")[1].split("}")[0]
     levels = {name: value for name, value in settings_of(logger).items() if value.isdigit()}
     assert levels
     assert all(int(value) <= 2 for value in levels.values()), levels
@@ -77,8 +96,18 @@ def test_no_log_level_shows_packets_or_keys() -> None:
 # --- connection and secret --------------------------------------------------------------------------------------------
 
 
+def message(*, wished: IPv4Address | None = None, kernel_esp: bool = False) -> dict[str, Any]:
+    return connection_message("homeward-1", SETTINGS, GATEWAY, wished=wished, kernel_esp=kernel_esp)
+
+
+def test_the_kernels_policies_hold_for_our_interface_only_and_esp_takes_the_way_of_ike() -> None:
+    child = message(kernel_esp=True)["homeward-1"]["children"]["homeward"]
+    more = {"if_id_in": str(VPN_INTERFACE), "if_id_out": str(VPN_INTERFACE), "set_mark_out": f"{MARK_IKE:#x}"}
+    assert child == {**message()["homeward-1"]["children"]["homeward"], **more}
+
+
 def test_the_connection_leaves_the_choice_of_address_to_mobike() -> None:
-    [(name, connection)] = connection_message("homeward-1", SETTINGS, GATEWAY, None).items()
+    [(name, connection)] = message().items()
     assert name == "homeward-1"
     assert "local_addrs" not in connection
     assert connection["version"] == "2"
@@ -89,7 +118,7 @@ def test_the_connection_leaves_the_choice_of_address_to_mobike() -> None:
 
 
 def test_the_inner_address_held_last_is_asked_for_again() -> None:
-    [connection] = connection_message("homeward-1", SETTINGS, GATEWAY, IPv4Address("10.9.0.7")).values()
+    [connection] = message(wished=IPv4Address("10.9.0.7")).values()
     assert connection["vips"] == ["10.9.0.7"]
 
 

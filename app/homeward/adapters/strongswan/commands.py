@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 COMMAND_LIMIT: Final = 5.0
 """Seconds that charon may take for an answer to a command."""
+_USER_SPACE_ESP: Final = "kernel-libipsec"
 FAREWELL: Final = 300
 """Milliseconds that the gateway has to confirm the end of an SA before it is simply forgotten here."""
 
@@ -103,10 +104,18 @@ def _load(
     connection: ViciConnection, wish: Wish, name: str, *, inner: IPv4Address | None, used: frozenset[str]
 ) -> None:
     connection.request("load-shared", secret_message(wish.settings, wish.secret))
-    connection.request("load-conn", connection_message(name, wish.settings, wish.gateway, inner))
+    message = connection_message(
+        name, wish.settings, wish.gateway, wished=inner, kernel_esp=_uses_kernel_esp(connection)
+    )
+    connection.request("load-conn", message)
     for other in connection.request("get-conns").get("conns", []):
         if other.startswith(PREFIX) and other not in used:
             connection.request("unload-conn", {"name": other})
+
+
+def _uses_kernel_esp(connection: ViciConnection) -> bool:
+    """Asked each time: a charon that was started anew may have been started otherwise."""
+    return _USER_SPACE_ESP not in connection.request("stats").get("plugins", [])
 
 
 def _standing(connection: ViciConnection) -> tuple[SecurityAssociation, ...]:

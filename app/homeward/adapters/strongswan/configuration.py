@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What charon is told: its static file, and our connection and secret as vici messages.
+"""What charon is told over vici: our connection and secret as messages.
 
 All our connections are named `homeward-` and a random number, one for each order to connect, so that an event or a
 line of a log belongs to exactly one order, whatever overtakes what.
@@ -7,10 +7,10 @@ line of a log belongs to exactly one order, whatever overtakes what.
 
 import secrets
 from collections.abc import Iterable
-from importlib.resources import files
 from ipaddress import IPv4Address
 from typing import Any, Final
 
+from homeward.model.names import MARK_IKE, VPN_INTERFACE
 from homeward.model.profile import GatewaySettings
 from homeward.model.secret import Secret
 
@@ -21,19 +21,14 @@ KEY_ID: Final = "homeward"
 """Identifier of our pre-shared key in charon; loading another one under it replaces it."""
 
 _ANY: Final = IPv4Address("0.0.0.0")
-_LOAD: Final = "kernel-libipsec kernel-netlink"
 
 
-def charon_configuration(*, user_space_esp: bool = True) -> str:
-    """The text of the laptop's strongswan.conf.
-
-    The one place that decides between ESP in user space (kernel-libipsec, works on every kernel with TUN) and the
-    kernel's: whichever plugin comes first in the list provides it.
-    """
-    text = files("homeward.data").joinpath("charon", "strongswan.conf").read_text(encoding="utf-8")
-    if user_space_esp:
-        return text
-    return text.replace(_LOAD, _LOAD.split()[-1])
+_ON_OUR_INTERFACE: Final = {
+    "if_id_in": str(VPN_INTERFACE),
+    "if_id_out": str(VPN_INTERFACE),
+    # What the kernel has wrapped up is the engine's own: it takes the route of IKE's packets, and the fence knows it.
+    "set_mark_out": f"{MARK_IKE:#x}",
+}
 
 
 def new_name() -> str:
@@ -42,14 +37,20 @@ def new_name() -> str:
 
 
 def connection_message(
-    name: str, settings: GatewaySettings, gateway: IPv4Address, wished: IPv4Address | None
+    name: str,
+    settings: GatewaySettings,
+    gateway: IPv4Address,
+    *,
+    wished: IPv4Address | None,
+    kernel_esp: bool,
 ) -> dict[str, Any]:
     """The connection for vici's load-conn; `wished` is the inner address to ask for, the last one held (R-271).
 
     No local address is named: charon takes the one that the kernel's route for its mark prefers, and MOBIKE may then
-    move it freely.
+    move it freely. With `kernel_esp` the kernel's policies are tied to our XFRM interface.
     """
     child = {
+        **(_ON_OUR_INTERFACE if kernel_esp else {}),
         "remote_ts": _texts(settings.remote_networks),
         "esp_proposals": list(settings.esp_proposals),
         "start_action": "none",
