@@ -67,7 +67,10 @@ class Client:
 
     async def resume(self) -> None:
         """After a start: go on where an earlier life was killed, or clean up what it left."""
-        wanted = self._world.journal.wanted
+        wanted, unreadable = self._world.journal.wanted, self._world.journal.unreadable
+        if unreadable:
+            self._stay_closed(f"what was connected last cannot be read: {unreadable}")
+            return
         if wanted is None:
             await undo(self._world)  # its VPN too, which charon keeps up for it
             return
@@ -75,12 +78,13 @@ class Client:
         try:
             await self._begin(find_profile(self._profiles(), wanted), blocked=True)
         except HomewardError as error:
-            # What it left stands: opening now would be the leak that it prevents.
-            self._fence_stands = True
-            self._fault(
-                PROFILE_LOST, f"“{wanted}” was connected and cannot be resumed: {error}", Severity.ALARM
-            )
-            self._draw()
+            self._stay_closed(f"“{wanted}” was connected and cannot be resumed: {error}")
+
+    def _stay_closed(self, why: str) -> None:
+        """What a life before left stands: opening now would be the leak that it prevents."""
+        self._fence_stands = True
+        self._fault(PROFILE_LOST, why, Severity.ALARM)
+        self._draw()
 
     async def end(self, *, keep_block: bool) -> None:
         """Before the daemon ends: undo everything, or with `keep_block` leave the fence for the next life."""

@@ -22,8 +22,10 @@ class JournalKeeper:
     def __init__(self, journals: Journals, until_reboot: Journals) -> None:
         self._journals = journals
         self._until_reboot = until_reboot
-        self._journal = _load(journals)
-        self._wanted = _load(until_reboot).wanted
+        self.unreadable = ""
+        """Why nobody knows what was wanted; whoever may have left a block must not be taken for one who left none."""
+        self._journal = self._load_identifications()
+        self._wanted = self._load_wanted()
         self._writing: asyncio.Task[None] | None = None
         self._dirty = False
 
@@ -34,7 +36,7 @@ class JournalKeeper:
 
     def want(self, profile: str | None) -> None:
         """Remember what the user wants, on disk before this returns. Raises AdapterError."""
-        self._wanted = profile
+        self._wanted, self.unreadable = profile, ""
         self._until_reboot.save(Journal(wanted=profile))
 
     def identification_for(self, home_agent: str, spi: int) -> IdentificationState | None:
@@ -65,11 +67,17 @@ class JournalKeeper:
         if self._writing is not None:
             await self._writing
 
+    def _load_identifications(self) -> Journal:
+        try:
+            return self._journals.load()
+        except AdapterError as error:
+            # Not worth refusing to start for: without them the home agent resynchronises us by code 133.
+            log.error("the journal cannot be read and is begun anew: %s", error)
+            return Journal()
 
-def _load(journals: Journals) -> Journal:
-    try:
-        return journals.load()
-    except AdapterError as error:
-        # Nothing in it is worth refusing to start for: without it the home agent resynchronises us by code 133.
-        log.error("a journal cannot be read and is begun anew: %s", error)
-        return Journal()
+    def _load_wanted(self) -> str | None:
+        try:
+            return self._until_reboot.load().wanted
+        except AdapterError as error:
+            self.unreadable = str(error)
+            return None

@@ -102,6 +102,19 @@ async def test_profile_that_is_gone_keeps_the_block_until_disconnect(laptop: Ser
     assert laptop.plans.events == ["apply"]
 
 
+async def test_what_was_connected_and_cannot_be_read_keeps_the_block(laptop: Served) -> None:
+    """As after an upgrade that does not understand the old file: to be closed for nothing beats a leak."""
+    laptop.until_reboot.refuses = Unavailable("read the journal", "it is of version 2")
+    laptop.client = laptop.new_life()
+    laptop.until_reboot.refuses = None
+    await laptop.client.resume()
+    assert laptop.state is ClientState.BLOCKED
+    assert "it is of version 2" in laptop.client.snapshot().health[0].text
+    assert "apply" not in laptop.plans.events
+    await laptop.client.disconnect(ALICE)
+    assert laptop.state is ClientState.DISCONNECTED
+
+
 async def test_what_cannot_be_undone_is_said_and_can_be_tried_again(laptop: Served) -> None:
     await laptop.connect()
     laptop.plans.fails_next = PlanError("removing the routing rules", 1)
