@@ -70,4 +70,13 @@ class SaveIdentification:
     offset: float
 
 
-Effect = SendRegistration | ApplyPlan | ResolveGateway | StartVpn | MoveVpn | CheckVpn | StopVpn | SaveIdentification
+Effect = (
+    SendRegistration
+    | ApplyPlan
+    | ResolveGateway
+    | StartVpn
+    | MoveVpn
+    | CheckVpn
+    | StopVpn
+    | SaveIdentification
+)
