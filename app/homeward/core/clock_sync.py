@@ -18,8 +18,15 @@ OUTSTANDING = 8
 """More requests than can be waiting for an answer at once."""
 
 
+_ERA = 1 << 64
+"""After so many units NTP's clock begins anew: on 7 February 2036, and each 136 years."""
+
+
 class IdentificationSource:
-    """Issues timestamps that only grow (RFC 5944 section 5.7.1) and learns the home agent's clock (R-156, R-174)."""
+    """Issues timestamps that only grow (RFC 5944 section 5.7.1) and learns the home agent's clock (R-156, R-174).
+
+    Which of two is the later one is reckoned across the era's end, as the home agent does; 0 stands for none at all.
+    """
 
     def __init__(self, entropy: Entropy, *, last: int = 0, offset: float = 0.0) -> None:
         self._entropy = entropy
@@ -37,18 +44,20 @@ class IdentificationSource:
     def issue(self, at: Instant) -> Identification:
         """The next Identification: the time as the home agent sees it, above everything issued or accepted."""
         stamp = int(ntp.from_time(at.wall + self.offset, self._entropy()))
-        if stamp <= self._floor:
-            stamp = self._floor + 1 + (self._entropy() & 0xFF)
+        if not _is_later(stamp, self._floor):
+            stamp = (self._floor + 1 + (self._entropy() & 0xFF)) % _ERA
         while ntp.low32(Identification(stamp)) in self._outstanding:
-            stamp += 1  # The low half alone matches replies to requests (R-147).
+            stamp = (stamp + 1) % _ERA  # The low half alone matches replies to requests (R-147).
         self._outstanding.append(ntp.low32(Identification(stamp)))
         self._floor = stamp
-        self._last = max(self._last, stamp)
+        if _is_later(stamp, self._last):
+            self._last = stamp
         return Identification(stamp)
 
     def accepted(self, identification: Identification) -> None:
         """The home agent accepted this one: nothing at or below it can ever be accepted again."""
-        self._last_accepted = max(self._last_accepted, identification)
+        if _is_later(identification, self._last_accepted):
+            self._last_accepted = identification
 
     def resynchronise(self, reply: Identification, sent: Instant) -> None:
         """Adopt the clock of an authenticated code 133 that answers a request sent at `sent`.
@@ -57,3 +66,8 @@ class IdentificationSource:
         """
         self.offset = ntp.to_unix(reply, sent.wall) - sent.wall
         self._floor = self._last_accepted
+
+
+def _is_later(stamp: int, other: int) -> bool:
+    """Whether it lies within half an era after the other, which 0 never forbids."""
+    return not other or 0 < (stamp - other) % _ERA < _ERA // 2

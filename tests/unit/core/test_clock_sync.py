@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from homeward.core.clock_sync import IdentificationSource
 from homeward.model.instant import Instant
 from homeward.model.registration import Identification
-from homeward.wire.identification import from_time, high32, join, low32
+from homeward.wire.identification import from_time, high32, join, low32, to_unix
 
 NOW = 1_800_000_000.0
 
@@ -58,3 +58,21 @@ def test_state_for_a_later_life_is_the_highest_issued() -> None:
     issued = source.issue(Instant(0.0, NOW))
     assert (source.last, source.offset) == (issued, 2.5)
     assert isinstance(Identification(source.last), int)
+
+
+def test_the_clock_of_2036_begins_anew_and_requests_go_on() -> None:
+    """NTP's seconds wrap on 7 February 2036, 06:28:16 UTC; what comes after is newer, not smaller."""
+    wrap = 2**32 - 2_208_988_800
+    source = IdentificationSource(lambda: 5)
+    before = source.issue(Instant(1.0, wrap - 1.0))
+    source.accepted(before)
+    after = source.issue(Instant(3.0, wrap + 1.0))
+    assert after < before
+    assert abs(to_unix(after, wrap + 1.0) - (wrap + 1.0)) < 0.001
+    again = source.issue(Instant(3.0, wrap + 1.0))
+    assert after < again < after + 1000
+    assert source.last == again
+    restarted = IdentificationSource(lambda: 5, last=source.last)
+    assert restarted.issue(Instant(1.0, wrap - 1.0)) > again, (
+        "a clock that was set back goes on above what was used"
+    )
