@@ -13,7 +13,7 @@ from homeward.core.pacing import TokenBucket
 from homeward.model.access import AccessMode, ClearPath, VpnPath
 from homeward.model.effects import SendRegistration, StartVpn
 from homeward.model.inputs import DeadlinePassed, EffectFailed, GatewayResolved
-from homeward.model.plan import Held
+from homeward.model.plan import Held, Tunnelled
 from homeward.model.profile import Timers
 from homeward.model.status import ClientState, Trust
 from homeward.model.vpn import VpnState
@@ -110,7 +110,7 @@ def test_link_change_right_after_a_plan_failed_holds_at_once_r64() -> None:
     world.plug("trust1")
     world.run(0.5)
     world.feed(EffectFailed("plan-failed", "preparing the path: ENODEV"))
-    assert world.mode() is AccessMode.C
+    assert isinstance(world.plans[-1][1].traffic, Tunnelled)
     before = len(world.plans)
     world.unplug()
     assert [type(plan.traffic) for _, plan in world.plans[before:]] == [Held]
