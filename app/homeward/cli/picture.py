@@ -61,6 +61,8 @@ def _connected_rows(snapshot: StatusSnapshot, now: float) -> Iterator[str]:
     yield _row("Access link", f"{link}, {snapshot.access_address}" if snapshot.access_address else link)
     yield _row("Binding", _binding(snapshot, now))
     yield _row("VPN", _vpn(snapshot))
+    for other in snapshot.other_links:
+        yield _row("Other link", f"{other.name}, {other.address}, {_TRUST[other.trust]}")
     if snapshot.held_packets or snapshot.dropped_packets:
         yield _row(
             "Held traffic", f"{snapshot.held_packets} packets waiting, {snapshot.dropped_packets} dropped"

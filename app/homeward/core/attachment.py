@@ -47,6 +47,28 @@ class Attachments:
         self._stay(keep[0] if keep else min(usable, key=_preference))
         return True
 
+    @property
+    def others(self) -> tuple[Attachment, ...]:
+        """Stays on usable links that do not carry the home address. Their serial is the carrier's count of changes."""
+        current = self.current
+        if current is None:
+            return ()
+        found = []
+        for link in self._links.values():
+            address = self._care_of_address(link)
+            if address is not None and link.index != current.link_index:
+                found.append(
+                    Attachment(
+                        link.carrier_changes,
+                        link.index,
+                        link.name,
+                        address,
+                        gateway=link.gateway,
+                        mtu=link.mtu,
+                    )
+                )
+        return tuple(found)
+
     def renew(self) -> bool:
         """Begin a new stay on the same link, as after sleep; whether there is a link at all."""
         if self.current is None:

@@ -15,6 +15,7 @@ from homeward.core.attachment import Attachments
 from homeward.core.boundary import Boundary, Reason, maximum_proof_age
 from homeward.core.clock_sync import Entropy
 from homeward.core.health import Health
+from homeward.core.other_links import OtherLinks
 from homeward.core.registrar import Registrar
 from homeward.core.registration import Accepted, Denied, Ignored, Peer, RegistrationSeries, Resynchronise
 from homeward.core.roam_log import RoamLog
@@ -36,7 +37,7 @@ from homeward.model.inputs import (
 )
 from homeward.model.instant import Instant
 from homeward.model.journal import IdentificationState
-from homeward.model.plan import Held, NetworkPlan, Tunnelled
+from homeward.model.plan import Held, NetworkPlan, Traffic, Tunnelled
 from homeward.model.profile import Profile
 from homeward.model.registration import MobilitySecurityAssociation
 from homeward.model.status import StatusSnapshot, Trust
@@ -77,6 +78,7 @@ class Coordinator:
         peer = Peer(agent.address, agent.home_address, association, agent.nai)
         self.attachments = Attachments(agent.home_address)
         self.registrar = Registrar(peer, profile.timers, entropy, restored=restored)
+        self.other_links = OtherLinks(peer, profile.timers)
         self.secure_path = SecurePath(profile.gateway, profile.timers) if profile.gateway else None
         self.boundary: Boundary | None = None
         self.health = Health()
@@ -84,6 +86,7 @@ class Coordinator:
         self.plan: NetworkPlan | None = None
         self.plan_number = 0
         self.plan_applied = 0
+        self.applied_traffic: Traffic | None = None
         self.fence_stands = False
         self._monitor_until: float | None = None
         self._reprobe_at: float | None = None
@@ -98,6 +101,7 @@ class Coordinator:
         """Take in one fact; the effects are to be carried out in their order."""
         effects = self._dispatch(fact, at)
         effects += self._settle(at)
+        effects += self._ask_about_others(at)
         plan = self._replan()
         snapshot = picture.draw(self, self._snapshot.revision)
         changed = snapshot != self._snapshot
@@ -117,6 +121,7 @@ class Coordinator:
         match fact:
             case LinksObserved(links):
                 changed = self.attachments.observe(links)
+                self.other_links.observe(self.attachments.others, at.boot)
                 self.health.no_address(self.attachments.links_without_address, at.boot)
                 return self._connectivity_changed(at) if changed else []
             case Resumed():
@@ -177,7 +182,10 @@ class Coordinator:
 
     def _datagram_received(self, datagram: DatagramReceived, at: Instant) -> list[Effect]:
         series = self.registrar.series_for(datagram.path)
-        if series is None or self.boundary is None:
+        if self.boundary is None:
+            return []
+        if series is None:
+            self._another_link_answered(datagram, at)
             return []
         match series.judge(datagram, at):
             case Ignored(why, alarm):
@@ -333,6 +341,36 @@ class Coordinator:
         if secure_path.state is VpnState.WAITING:
             self.health.note(secure_path.code, f"VPN: {secure_path.cause}", at.boot)
 
+    # --- links that do not carry the home address -------------------------------------------------------------------
+
+    def _may_ask_about_others(self) -> bool:
+        """Only when our own registrations rest: the home agent takes no Identification below one it has seen."""
+        judged = self.boundary is not None and self.boundary.verdict.trust is not Trust.UNKNOWN
+        return judged and self.registrar.next_deadline() is None
+
+    def _ask_about_others(self, at: Instant) -> list[Effect]:
+        if not self._may_ask_about_others():
+            return []
+        current, binding = self.attachments.current, self.registrar.binding
+        taken = frozenset(
+            ([current.care_of_address] if current else [])
+            + ([binding.path.source] if binding else [])
+            + ([self.secure_path.inner] if self.secure_path and self.secure_path.inner else [])
+        )
+        effects = self.other_links.transmit_due(at, self.registrar.source, taken)
+        return [*effects, self.registrar.remember()] if effects else []
+
+    def _another_link_answered(self, datagram: DatagramReceived, at: Instant) -> None:
+        series = self.other_links.series_for(datagram.path)
+        if series is None:
+            return
+        outcome = series.judge(datagram, at)
+        oldest = maximum_proof_age(self.profile.timers.proof_max_age, self._shortest_round_trip)
+        self.other_links.answered(series, outcome, self.registrar.source, oldest=oldest)
+        if isinstance(outcome, Ignored) and outcome.alarm:
+            text = f"Not trusted: {outcome.why}, from {datagram.source}"
+            self.health.note("reply-rejected", text, at.boot, severity=Severity.ALARM)
+
     # --- time ---------------------------------------------------------------------------------------------------------
 
     def _deadlines(self) -> tuple[float | None, ...]:
@@ -348,6 +386,7 @@ class Coordinator:
             self._replan_at,
             self.boundary.deadline if self.boundary else None,
             self.secure_path.deadline if self.secure_path else None,
+            self.other_links.next_deadline() if self._may_ask_about_others() else None,
         )
 
     def _renew_at(self) -> float | None:
@@ -448,6 +487,8 @@ class Coordinator:
             return ()
         self.plan = plan
         self.plan_number += 1
+        if isinstance(traffic, Held):
+            self.applied_traffic = None
         self._replan_at = None
         return (ApplyPlan(plan, self.plan_number),)
 
@@ -455,20 +496,19 @@ class Coordinator:
         self.plan_applied = max(self.plan_applied, number)
         self.fence_stands = True
         self.health.mended("plan-failed")
-        if number != self.plan_number:
+        if number != self.plan_number or self.plan is None:
             return
         self._replan_at = None
-        if self.plan and isinstance(self.plan.traffic, Tunnelled):
+        self.applied_traffic = self.plan.traffic
+        if isinstance(self.plan.traffic, Tunnelled):
             self.roams.finish(at.boot)
 
     def _effect_failed(self, code: str, cause: str, at: Instant) -> None:
         self.health.note(code, cause, at.boot)
+        if code == "plan-failed":
+            self.applied_traffic = None
         if code == "plan-failed" and self._replan_at is None:
             self._replan_at = at.boot + RETRY_PLAN
 
     def _traffic_flows(self) -> bool:
-        return (
-            self.plan is not None
-            and not isinstance(self.plan.traffic, Held)
-            and self.plan_applied == self.plan_number
-        )
+        return isinstance(self.applied_traffic, Tunnelled)

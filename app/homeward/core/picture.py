@@ -81,19 +81,18 @@ def draw(core: Coordinator, revision: int) -> StatusSnapshot:
         vpn_cause=vpn.cause if vpn else "",
         blocked=Blocked(_why_blocked(core), core.fence_stands) if state is ClientState.BLOCKED else None,
         health=core.health.items,
+        other_links=core.other_links.shown,
         roams=core.roams.roams,
     )
 
 
 def _mode(core: Coordinator) -> AccessMode:
     """The mode in which packets flow at this moment: only what the kernel confirmed."""
-    if (
-        core.plan is None
-        or core.plan_applied != core.plan_number
-        or not isinstance(core.plan.traffic, Tunnelled)
-    ):
+    traffic = core.plan.traffic if core.plan is not None else None
+    # A plan that changes something else, the fence say, leaves the traffic as it was applied.
+    if not isinstance(traffic, Tunnelled) or traffic != core.applied_traffic:
         return AccessMode.NONE
-    return AccessMode.C if isinstance(core.plan.traffic.path, ClearPath) else AccessMode.MC
+    return AccessMode.C if isinstance(traffic.path, ClearPath) else AccessMode.MC
 
 
 def _state(core: Coordinator, mode: AccessMode) -> ClientState:

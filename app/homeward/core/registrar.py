@@ -91,10 +91,12 @@ class Registrar:
             self._newest = identification
             octets = series.transmit(at, identification)
             effects.append(SendRegistration(series.path, self._peer.home_agent, octets, TTL_REVERSE_TUNNEL))
-            effects.append(
-                SaveIdentification(int(self._peer.association.spi), self.source.last, self.source.offset)
-            )
+            effects.append(self.remember())
         return effects, exhausted
+
+    def remember(self) -> SaveIdentification:
+        """The effect that keeps what is used up by now (R-172)."""
+        return SaveIdentification(int(self._peer.association.spi), self.source.last, self.source.offset)
 
     def accepted(self, path: Path, answer: Accepted) -> None:
         """The home agent now binds the home address to this path, unless a newer request is under way elsewhere."""

@@ -180,7 +180,7 @@ class Driver:
     def _retain_sockets(self) -> None:
         """Sockets of links and inner addresses that are gone are closed; the others keep their ports."""
         snapshot = self._core.snapshot()
-        paths: set[ClearPath | VpnPath] = set()
+        paths = set(self._core.other_links.paths)
         attachment = self._core.attachments.current
         if attachment is not None:
             paths.add(ClearPath(attachment.link_index, attachment.link_name, attachment.care_of_address))

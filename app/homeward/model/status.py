@@ -82,6 +82,15 @@ class Roam:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherLink:
+    """A usable link that does not carry the home address, and what a probe that moves nothing said of it (X-26)."""
+
+    name: str
+    address: IPv4Address | None = None
+    trust: Trust = Trust.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
 class SecretNeeded:
     """A secret that the daemon waits for: which, for what, whose, and its fingerprint."""
 
@@ -118,6 +127,7 @@ class StatusSnapshot:
     blocked: Blocked | None = None
     secrets_needed: tuple[SecretNeeded, ...] = ()
     health: tuple[HealthItem, ...] = ()
+    other_links: tuple[OtherLink, ...] = ()
     roams: tuple[Roam, ...] = ()
     """The last few roams, newest last."""
     held_packets: int = 0
