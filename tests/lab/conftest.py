@@ -15,6 +15,7 @@ from homeward.lab.errors import LabError
 from homeward.lab.state import LabState
 from homeward.model.status import ClientState
 from tests.lab.laptop import Laptop, Status, address_of
+from tests.lab.wiretap import Tap, tap_on_cable
 
 _numbers = itertools.count(1)
 
@@ -78,3 +79,10 @@ def laptop(lab: LabState, status: Status) -> Iterator[Laptop]:
     made.start_daemon()
     if status.now is None or status.now.state is not ClientState.DISCONNECTED:
         made.disconnect()
+
+
+@pytest.fixture
+def tap(lab: LabState) -> Iterator[Tap]:
+    """What leaves the laptop."""
+    with tap_on_cable(lab) as made:
+        yield made

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 
@@ -27,6 +28,7 @@ from homeward.lab.topology import (
     hardware_address,
 )
 from tests.lab.laptop import Laptop, network_of
+from tests.lab.wiretap import HELD, Allowed, Tap, leaks
 
 _OUTSIDE = "203.0.113.1"
 """Somewhere in the Internet."""
@@ -150,6 +152,23 @@ ATTEMPTS: dict[str, Attempt] = {
     "frame-of-no-known-kind": _frame(lambda _, data: Raw(struct.pack("!H", 1500) + data)),
     "arp-for-the-home-address": _frame(lambda at, _: ARP(psrc=str(at), pdst=str(HOME_ADDRESS))),
 }
+
+
+def nothing_gets_out(
+    laptop: Laptop,
+    tap: Tap,
+    address: IPv4Address,
+    *,
+    allowed: Allowed = HELD,
+    meanwhile: Callable[[], object] = lambda: time.sleep(0.2),
+) -> None:
+    """Make every attempt. None comes out of the cable, nor does anything else that this state does not allow."""
+    tap.heard()
+    try_to_leak(laptop, address)
+    meanwhile()
+    frames = tap.heard()
+    assert recognised(frames) == set()
+    assert leaks(frames, allowed) == []
 
 
 def try_to_leak(laptop: Laptop, address: IPv4Address) -> None:

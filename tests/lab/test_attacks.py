@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Attacks on the running client: by the network that it is on, by a foothold inside, and by its own applications.
+"""Attacks on the running client, by the network that it is on and by a foothold inside.
 
-None of them makes it trust a network, none gets a packet in or out past the fence, and the status says what was tried.
+None of them makes it trust a network, none gets a packet in past the fence, and the status says what was tried.
 """
 
 import re
 import socket
 import struct
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address
@@ -31,41 +30,20 @@ from homeward.lab.topology import (
 from homeward.model.access import AccessMode
 from homeward.model.health import Severity
 from homeward.model.secret import Secret
-from homeward.model.status import ClientState, StatusSnapshot, Trust
+from homeward.model.status import StatusSnapshot, Trust
 from homeward.wire import registration as codec
 from homeward.wire.decoded import DecodedReply
 from tests.lab.attackers import REGISTRATION, TNC, Neighbour, genuine_key, reply_to
 from tests.lab.enterprise import dropping
-from tests.lab.laptop import Laptop, Status, eventually, network_of
-from tests.lab.leak_attempts import ATTEMPTS, recognised, try_to_leak
-from tests.lab.wiretap import HELD, Allowed, Tap, nothing_leaks, tap_on_cable
+from tests.lab.laptop import PATIENT, Laptop, Status, eventually, network_of, reason
+from tests.lab.wiretap import Tap
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
 
-PATIENT = """
-[timers]
-probe_timeout = 60
-probe_transmissions = 1
-"""
-"""Asks the home agent once and waits for a minute, so that all forgeries answer the same request."""
-
-HASTY = """
-[timers]
-probe_timeout = 1
-probe_transmissions = 1
-"""
-
 
 @pytest.fixture(scope="module", autouse=True)
-def profiles(lab: LabState, status: Status) -> None:
+def patient_profile(lab: LabState, status: Status) -> None:
     Laptop(lab, status).write_profile("patient", more=PATIENT)
-    Laptop(lab, status).write_profile("hasty", more=HASTY)
-
-
-@pytest.fixture
-def tap(lab: LabState) -> Iterator[Tap]:
-    with tap_on_cable(lab) as made:
-        yield made
 
 
 @pytest.fixture
@@ -83,11 +61,6 @@ def never_trusted(laptop: Laptop) -> Iterator[None]:
     told = laptop.status.since(mark)
     assert Trust.TRUSTED not in {each.trust for each in told}
     assert AccessMode.C not in {each.mode for each in told}
-
-
-def reason(snapshot: StatusSnapshot, code: str) -> str:
-    """The text of a health item; empty when there is none."""
-    return next((item.text for item in snapshot.health if item.code == code), "")
 
 
 # --- replies ---------------------------------------------------------------------------------------------------------
@@ -195,20 +168,15 @@ def test_a_genuine_reply_that_comes_through_the_vpn(laptop: Laptop, lab: LabStat
         genuine = reply_to(request, genuine_key(lab))
         datagram = UDP(sport=REGISTRATION, dport=request[UDP].sport) / Raw(genuine)
         with Tap(laptop.host, "ipsec0") as inside:
-            send_from(Host(lab, AGENT), IP(src=str(AGENT_ADDRESS), dst=str(inner_address(laptop))) / datagram)
+            send_from(
+                Host(lab, AGENT), IP(src=str(AGENT_ADDRESS), dst=str(laptop.inner_address())) / datagram
+            )
             eventually(
                 lambda: [each for each in inside.carried() if genuine in each], "it comes out of the tunnel"
             )
         assert laptop.homeward("status").status == 0, "homewardd has had the time to believe it"
     cafe.answer(request, genuine)
     laptop.status.until(lambda now: now.trust is Trust.TRUSTED, "the genuine reply is believed")
-
-
-def inner_address(laptop: Laptop) -> IPv4Address:
-    """The one that the VPN gave."""
-    address = laptop.status.until(lambda now: now.vpn_inner_address, "an inner address").vpn_inner_address
-    assert address is not None
-    return address
 
 
 def send_from(host: Host, packet: Packet) -> None:
@@ -334,7 +302,7 @@ def test_inside_the_tunnel_ends_only_on_the_proved_link(laptop: Laptop, lab: Lab
 def test_outside_nothing_comes_in_but_through_the_vpn(laptop: Laptop, lab: LabState, cafe: Neighbour) -> None:
     address = laptop.plug("ext1")
     assert laptop.connect().status == 0
-    inner = inner_address(laptop)
+    inner = laptop.inner_address()
     with application(laptop) as received:
         for to in (address, inner):
             cafe.send(tunnelled(to, b"in clear"))
@@ -346,103 +314,3 @@ def test_outside_nothing_comes_in_but_through_the_vpn(laptop: Laptop, lab: LabSt
             genuine.sendto(b"through the VPN", (str(HOME_ADDRESS), PORT))
         eventually(lambda: b"through the VPN" in received(), "the genuine packet arrives")
         assert received() == {b"through the VPN"}
-
-
-# --- applications that try to get out --------------------------------------------------------------------------------
-
-
-def what_comes_out(laptop: Laptop, tap: Tap, address: IPv4Address) -> set[str]:
-    """The attempts that are heard on the cable, after as long as they need."""
-    tap.heard()
-    try_to_leak(laptop, address)
-    time.sleep(0.2)
-    return recognised(tap.heard())
-
-
-def test_the_check_sees_every_leak_that_there_is(laptop: Laptop, tap: Tap) -> None:
-    """Disconnected, the machine is as without Homeward, and every attempt comes out and is recognised."""
-    address = laptop.plug("trust1")
-    seen: set[str] = set()
-
-    def all_seen() -> bool:
-        seen.update(what_comes_out(laptop, tap, address))
-        return seen == set(ATTEMPTS)
-
-    eventually(all_seen, f"never seen: {set(ATTEMPTS) - seen}")
-
-
-def test_nothing_leaks_while_it_is_not_known_where_we_are(laptop: Laptop, lab: LabState, tap: Tap) -> None:
-    with dropping(lab, "ext1", "forward", "meta l4proto udp"):
-        address = laptop.plug("ext1")
-        assert laptop.connect("patient", wait=0.3).status == 1
-        assert laptop.status.now is not None
-        assert laptop.status.now.state is ClientState.DETECTING
-        with nothing_leaks(tap, HELD):
-            assert what_comes_out(laptop, tap, address) == set()
-
-
-def test_nothing_leaks_outside(laptop: Laptop, tap: Tap) -> None:
-    """Neither on the link nor, past the home agent, into the VPN."""
-    address = laptop.plug("ext1")
-    assert laptop.connect().status == 0
-    inner = inner_address(laptop)
-    with nothing_leaks(tap, HELD), Tap(laptop.host, "ipsec0") as inside:
-        assert what_comes_out(laptop, tap, address) == set()
-        assert what_comes_out(laptop, tap, inner) == set()
-        assert not [frame for frame in inside.carried() if b"homeward-leak" in frame]
-
-
-def test_nothing_leaks_inside(laptop: Laptop, tap: Tap) -> None:
-    """Inside, data leaves in clear, by the tunnel; nothing does beside it."""
-    address = laptop.plug("trust1")
-    assert laptop.connect().status == 0
-    with nothing_leaks(tap, Allowed(AccessMode.C, address)):
-        assert what_comes_out(laptop, tap, address) == set()
-
-
-def test_nothing_leaks_without_a_network(laptop: Laptop, lab: LabState, tap: Tap) -> None:
-    """The cable is in, and DHCP has not answered yet: only its questions leave."""
-    address = laptop.plug("ext1")
-    with dropping(lab, "ext2", "input", "udp dport 67"):
-        laptop.plug_without_address("ext2")
-        assert laptop.connect("hasty", wait=0.3).status == 1
-        assert laptop.status.now is not None
-        assert laptop.status.now.state is ClientState.NO_NETWORK
-        with nothing_leaks(tap, HELD):
-            assert what_comes_out(laptop, tap, address) == set()
-
-
-def test_nothing_leaks_when_blocked(laptop: Laptop, tap: Tap) -> None:
-    address = laptop.plug("ext1")
-    laptop.kill("charon")
-    assert laptop.connect("hasty", wait=0.3).status == 1
-    laptop.status.until(lambda now: now.state is ClientState.BLOCKED, "blocked")
-    with nothing_leaks(tap, HELD):
-        assert what_comes_out(laptop, tap, address) == set()
-    laptop.start_charon()
-
-
-@pytest.mark.parametrize("network", ["trust1", "ext1"])
-def test_a_flushed_ruleset_is_put_back_and_told(laptop: Laptop, tap: Tap, network: str) -> None:
-    address = laptop.plug(network)
-    assert laptop.connect().status == 0
-    laptop.host.run("nft", "flush ruleset")
-    told = laptop.status.until(lambda now: reason(now, "fence-restored"), "it is told")
-    assert "another program changed the firewall; it was put back" in reason(told, "fence-restored")
-    assert laptop.blocks()
-    allowed = Allowed(AccessMode.C, address) if told.mode is AccessMode.C else HELD
-    with nothing_leaks(tap, allowed):
-        assert what_comes_out(laptop, tap, address) == set()
-    assert "Find out which program changes the firewall" in laptop.homeward("status").out
-
-
-def test_a_deleted_home_device_is_made_anew_and_told(laptop: Laptop, tap: Tap) -> None:
-    address = laptop.plug("ext1")
-    assert laptop.connect().status == 0
-    laptop.host.ip("link del homeward0")
-    laptop.status.until(lambda now: reason(now, "device-restored"), "it is told")
-    assert laptop.blocks()
-    laptop.status.until(lambda now: now.mode is AccessMode.MC, "through the VPN again")
-    with nothing_leaks(tap, HELD):
-        assert what_comes_out(laptop, tap, address) == set()
-    assert "Find out which program deletes network devices" in laptop.homeward("status").out

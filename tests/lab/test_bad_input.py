@@ -18,19 +18,11 @@ from homeward.lab.topology import CABLE
 from homeward.model.access import AccessMode
 from homeward.model.health import Severity
 from homeward.model.secret import Secret
-from homeward.model.status import StatusSnapshot, Trust
+from homeward.model.status import Trust
 from tests.lab.enterprise import agent_with_key, dropping, gateway_with_key, no_agent
-from tests.lab.laptop import Laptop, Status, differences
+from tests.lab.laptop import HASTY, Laptop, Status, differences, reason
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
-
-HASTY = """
-[timers]
-probe_timeout = 1
-probe_transmissions = 1
-vpn_retry = 0.5
-"""
-"""Asks the home agent once and for a second, so that tests of silence need not wait for 15 s."""
 
 ANOTHER_KEY = bytes(range(32))
 
@@ -58,10 +50,6 @@ def a_block_that_disconnect_lifts(laptop: Laptop) -> Iterator[None]:
     assert not [each for each in told if each.trust is Trust.TRUSTED or each.mode is not AccessMode.NONE]
     laptop.disconnect()
     assert differences(before, laptop.network()) == []
-
-
-def says(snapshot: StatusSnapshot, code: str) -> bool:
-    return any(item.code == code for item in snapshot.health)
 
 
 # --- refused: nothing has changed -----------------------------------------------------------------------------------
@@ -121,7 +109,7 @@ def test_a_key_that_is_not_the_profiles_is_refused(laptop: Laptop) -> None:
         told = laptop.connect(mobility=f"hex:{ANOTHER_KEY.hex()}")
     assert told.status == 1
     assert f"this is not the secret “{keys.MOBILITY_KEY}” that the profile" in told.err
-    (item,) = laptop.status.until(lambda now: says(now, "wrong-secret"), "the wrong secret is told").health
+    (item,) = laptop.status.until(lambda now: reason(now, "wrong-secret"), "the wrong secret is told").health
     assert item.severity is Severity.ALARM
     assert "homeward profile fingerprint" in laptop.homeward("status").out
 
@@ -189,7 +177,7 @@ def test_a_gateway_that_cannot_be_reached(laptop: Laptop, lab: LabState) -> None
         told = laptop.connect("hasty", wait=1.5)
         assert told.status == 1
         assert "not connected within 1.5 s" in told.err
-        laptop.status.until(lambda now: says(now, "gateway-unreachable"), "the gateway is silent")
+        laptop.status.until(lambda now: reason(now, "gateway-unreachable"), "the gateway is silent")
         shown = laptop.homeward("status")
         assert shown.status == 0
         assert "blocked; nothing passes" in shown.out
@@ -205,7 +193,7 @@ def test_a_gateway_whose_name_is_not_known(laptop: Laptop) -> None:
     )
     with a_block_that_disconnect_lifts(laptop):
         assert laptop.connect("nameless", wait=0.3).status == 1
-        laptop.status.until(lambda now: says(now, "gateway-unknown"), "the name is unknown")
+        laptop.status.until(lambda now: reason(now, "gateway-unknown"), "the name is unknown")
         shown = laptop.homeward("status").out
         assert "looking up gw.nowhere.test" in shown
         assert "Check the name in the profile" in shown
@@ -216,7 +204,7 @@ def test_a_gateway_that_knows_another_pre_shared_key(laptop: Laptop, lab: LabSta
     laptop.plug("ext1")
     with gateway_with_key(lab, ANOTHER_KEY), a_block_that_disconnect_lifts(laptop):
         assert laptop.connect("hasty", wait=0.3).status == 1
-        laptop.status.until(lambda now: says(now, "authentication-failed"), "the key is refused")
+        laptop.status.until(lambda now: reason(now, "authentication-failed"), "the key is refused")
         shown = laptop.homeward("status").out
         assert "did not accept the pre-shared key" in shown
         assert "Check the key in the keyring" in shown
@@ -227,7 +215,9 @@ def test_without_charon_and_when_it_comes(laptop: Laptop) -> None:
     before = laptop.network()
     laptop.kill("charon")
     assert laptop.connect("hasty", wait=0.3).status == 1
-    missed = laptop.status.until(lambda now: now.blocked and says(now, "engine-missing"), "charon is missed")
+    missed = laptop.status.until(
+        lambda now: now.blocked and reason(now, "engine-missing"), "charon is missed"
+    )
     assert missed.mode is AccessMode.NONE
     assert laptop.blocks()
     shown = laptop.homeward("status").out
@@ -236,8 +226,8 @@ def test_without_charon_and_when_it_comes(laptop: Laptop) -> None:
     assert "strongswan-charon" in shown
     laptop.start_charon()
     found = laptop.status.until(lambda now: now.mode is AccessMode.MC, "charon is found without an order")
-    assert not says(found, "engine-missing")
-    laptop.disconnect()
+    assert not reason(found, "engine-missing")
+    assert laptop.homeward("disconnect").status == 0
     assert differences(before, laptop.network()) == []
 
 
@@ -262,7 +252,7 @@ def test_a_home_agent_that_answers_nobody_inside_s11(laptop: Laptop, lab: LabSta
         a_block_that_disconnect_lifts(laptop),
     ):
         assert laptop.connect("hasty", wait=0.3).status == 1
-        laptop.status.until(lambda now: says(now, "home-agent-silent"), "the home agent is missed")
+        laptop.status.until(lambda now: reason(now, "home-agent-silent"), "the home agent is missed")
         shown = laptop.homeward("status").out
         assert "the VPN is up, but the home agent did not register us through it" in shown
         assert "whether the home agent runs" in shown
