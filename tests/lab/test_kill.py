@@ -5,6 +5,7 @@ One TCP connection each way lives through it, byte-exact. What ends in order lea
 was killed altogether leaves nothing on the machine.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -27,7 +28,7 @@ from homeward.model.vpn import VpnState
 from tests.lab.enterprise import dropping
 from tests.lab.laptop import Laptop, Status, address_of, differences, eventually
 from tests.lab.leak_attempts import nothing_gets_out
-from tests.lab.wiretap import Tap
+from tests.lab.wiretap import HELD, Allowed, Tap, leaks
 from tests.world.host_state import changes_made_by
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
@@ -46,9 +47,18 @@ def transfer(lab: LabState) -> Iterator[Applications]:
     for host in (LAPTOP, CORRESPONDENT):
         Host(lab, host).run("sh", "-c", EACH_SECOND)
     applications = Applications(lab, HOME_ADDRESS)
-    applications.start_tcp()
-    applications.start_udp()
-    yield applications
+    try:
+        applications.start_tcp()
+        applications.start_udp()
+        yield applications
+        finish(lab, applications)
+    finally:
+        for host, role in itertools.product((LAPTOP, CORRESPONDENT), ("tcp-client", "tcp-server", "udp")):
+            Host(lab, host).stop(role, signal.SIGKILL)
+
+
+def finish(lab: LabState, applications: Applications) -> None:
+    """End the applications in order and look at what they have to say."""
     goes_on(lab)
     applications.stop_udp()
     refused = {departure.errno for departure in applications.departures("up")} - {0}
@@ -71,14 +81,14 @@ def arrived(lab: LabState) -> tuple[int, int]:
 
 
 def _progress(lab: LabState, host: str, role: str) -> dict[str, int]:
-    # The last line may be half written.
+    # The last line may be half written, and the first one not yet there.
     whole = (lab.run(host) / "traffic" / role).read_text().rpartition("\n")[0]
-    return json.loads(whole.splitlines()[-1])  # type: ignore[no-any-return]
+    last = whole.rpartition("\n")[2]
+    return dict(json.loads(last)) if last else {"up": 0, "down": 0}
 
 
 def stays_shut(laptop: Laptop, tap: Tap, applications: Applications) -> None:
     """The block stands, whatever applications try; what they send from the home address is lost without an error."""
-    eventually(lambda: not tap.heard(), "what was on the cable at this moment is through")
     begin = time.monotonic()
 
     def go_on_sending() -> None:
@@ -91,24 +101,31 @@ def stays_shut(laptop: Laptop, tap: Tap, applications: Applications) -> None:
     assert laptop.blocks()
 
 
-def kill_and_resume(laptop: Laptop, tap: Tap, applications: Applications) -> None:
-    """homewardd dies, the block stands; it comes back, waits shut for its secrets, and is given them."""
+def kill_and_restart(laptop: Laptop, tap: Tap, applications: Applications, *, so_far: Allowed) -> None:
+    """homewardd dies, and the block stands; it comes back, and waits shut for its secrets.
+
+    `so_far` is what might leave until its death.
+    """
     laptop.kill("homewardd")
+    assert leaks(tap.heard(), so_far) == []
     stays_shut(laptop, tap, applications)
     laptop.start_daemon()
     waiting = laptop.status.until(lambda now: now.state is ClientState.WAITING_FOR_SECRET, "waits")
     assert waiting.blocked is not None
     assert waiting.blocked.fence_holds
     assert len(waiting.secrets_needed) == 2
+    assert leaks(tap.heard(), HELD) == []
     stays_shut(laptop, tap, applications)
 
 
 def test_one_connection_lives_through_the_daemons_deaths(laptop: Laptop, lab: LabState, tap: Tap) -> None:
-    laptop.plug("trust1")
+    """From the first connection to the last, every frame that leaves is one that its state allows."""
+    inside = Allowed(AccessMode.C, laptop.plug("trust1"))
     assert laptop.connect().status == 0
+    tap.heard()
     with transfer(lab) as applications:
         # Inside, while data leaves in clear.
-        kill_and_resume(laptop, tap, applications)
+        kill_and_restart(laptop, tap, applications, so_far=inside)
         assert laptop.connect().status == 0
         laptop.status.until(lambda now: now.mode is AccessMode.C, "inside again")
         goes_on(lab)
@@ -117,31 +134,37 @@ def test_one_connection_lives_through_the_daemons_deaths(laptop: Laptop, lab: La
         with dropping(lab, "ext1", "forward", "meta l4proto udp"):
             laptop.plug("ext1")
             laptop.status.until(lambda now: now.state is ClientState.DETECTING, "detecting")
-            kill_and_resume(laptop, tap, applications)
+            kill_and_restart(laptop, tap, applications, so_far=inside)
         assert laptop.connect().status == 0
         laptop.status.until(lambda now: now.mode is AccessMode.MC, "outside")
         goes_on(lab)
 
         # Outside, through the VPN, which outlives the daemon.
-        kill_and_resume(laptop, tap, applications)
+        kill_and_restart(laptop, tap, applications, so_far=HELD)
         mark = laptop.status.mark()
         assert laptop.connect().status == 0
         laptop.status.until(lambda now: now.mode is AccessMode.MC, "through the VPN again")
         assert VpnState.CONNECTING not in {each.vpn for each in laptop.status.since(mark)}
+        goes_on(lab)
+        assert leaks(tap.heard(), HELD) == []
 
 
 def test_one_connection_lives_through_charons_death(laptop: Laptop, lab: LabState, tap: Tap) -> None:
     laptop.plug("ext1")
     assert laptop.connect().status == 0
+    tap.heard()
     with transfer(lab) as applications:
         laptop.kill("charon")
         blocked = laptop.status.until(lambda now: now.blocked, "charon is missed")
         assert blocked.blocked is not None
         assert blocked.blocked.fence_holds
         assert blocked.mode is AccessMode.NONE
+        assert leaks(tap.heard(), HELD) == []
         stays_shut(laptop, tap, applications)
         laptop.start_charon()
         laptop.status.until(lambda now: now.mode is AccessMode.MC, "through the VPN again")
+        goes_on(lab)
+        assert leaks(tap.heard(), HELD) == []
 
 
 @pytest.mark.parametrize("network", ["trust1", "ext1"])
