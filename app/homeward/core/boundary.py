@@ -11,9 +11,6 @@ from enum import Enum
 from homeward.model.access import Attachment
 from homeward.model.status import Proof, Trust
 
-MINIMUM_ROUND_TRIPS = 4
-"""A proof may be this many round trips old, however slow the path (X-27)."""
-
 
 class Reason(Enum):
     """Why a verdict fell."""
@@ -82,8 +79,3 @@ class Boundary:
         )
         self.verdict = Verdict(Trust.UNTRUSTED, Reason.GATEWAY_ANSWERED, Proof(text, at=at))
         self.deadline = None
-
-
-def maximum_proof_age(configured: float, round_trip: float | None) -> float:
-    """How old, in seconds, a request may be for its reply to prove anything; bounds a relay's window (X-27)."""
-    return max(configured, MINIMUM_ROUND_TRIPS * (round_trip or 0.0))

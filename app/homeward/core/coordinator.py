@@ -12,13 +12,14 @@ from typing import assert_never
 
 from homeward.core import picture, planner
 from homeward.core.attachment import Attachments
-from homeward.core.boundary import Boundary, Reason, maximum_proof_age
+from homeward.core.boundary import Boundary, Reason
 from homeward.core.clock_sync import Entropy
 from homeward.core.health import Health
 from homeward.core.other_links import OtherLinks
 from homeward.core.registrar import Registrar
 from homeward.core.registration import Accepted, Denied, Ignored, Peer, RegistrationSeries, Resynchronise
 from homeward.core.roam_log import RoamLog
+from homeward.core.round_trips import RoundTrips
 from homeward.core.secure_path import SecurePath
 from homeward.model.access import ClearPath, VpnPath
 from homeward.model.effects import ApplyPlan, Effect
@@ -41,7 +42,7 @@ from homeward.model.plan import Held, NetworkPlan, Traffic, Tunnelled
 from homeward.model.profile import Profile
 from homeward.model.registration import MobilitySecurityAssociation
 from homeward.model.status import StatusSnapshot, Trust
-from homeward.model.vpn import EngineLost, VpnEstablished, VpnState
+from homeward.model.vpn import VpnState
 
 RETRY_TUNNEL = 30.0
 """Seconds between series through the VPN while the home agent stays silent or refuses."""
@@ -51,7 +52,6 @@ RETRY_PROBE_MAX = 120.0
 RETRY_PLAN = 1.0
 PATIENCE = 1.5
 """How many known round trips a gateway's early answer waits for the home agent's (X-21)."""
-REMEMBERED_NETWORKS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,7 @@ class Coordinator:
         self._reprobe_pause = RETRY_PROBE
         self._replan_at: float | None = None
         self._resynchronised = False
-        self._round_trips: dict[object, float] = {}
-        self._shortest_round_trip: float | None = None
+        self._round_trips = RoundTrips()
         self._snapshot = StatusSnapshot()
 
     def handle(self, fact: Input, at: Instant) -> Step:
@@ -162,7 +161,7 @@ class Coordinator:
                 self.secure_path.detach()
             return []
         self.roams.on_link(attachment.link_name)
-        known = self._round_trips.get(attachment.gateway)
+        known = self._round_trips.on(attachment.gateway)
         self.registrar.round_trip = known
         self.boundary = Boundary(attachment, at.boot, patience=PATIENCE * (known or 0.0))
         self.registrar.start_clear(self._clear_path(), at.boot)
@@ -263,7 +262,7 @@ class Coordinator:
     def _proved(self, path: ClearPath, answer: Accepted, *, newest: bool, at: Instant) -> list[Effect]:
         assert self.boundary is not None
         timers = self.profile.timers
-        if answer.round_trip > maximum_proof_age(timers.proof_max_age, self._shortest_round_trip):
+        if answer.round_trip > self._round_trips.oldest_proof(timers.proof_max_age):
             # Too old to prove where we are now; the answer to a fresh question will (X-27).
             self.registrar.start_clear(path, at.boot)
             return self._transmit(at)
@@ -272,7 +271,7 @@ class Coordinator:
         self.boundary.proved(picture.proof_of(self.profile, attachment, answer, at))
         self._monitor_until = answer.request.sent.boot + timers.monitor
         self._reprobe_at = None
-        self._remember_round_trip(attachment.gateway, answer.round_trip)
+        self._round_trips.remember(attachment.gateway, answer.round_trip)
         if first:
             self.roams.note("verdict", at.boot)
         self.health.mended("no-trusted-networks", "clock-differs")
@@ -292,38 +291,13 @@ class Coordinator:
             return []
         return list(self.secure_path.close("the network is trusted"))
 
-    def _remember_round_trip(self, network: object, round_trip: float) -> None:
-        # Of a proof's age only the shortest counts: whoever delays answers must not widen his own window (X-27).
-        self._shortest_round_trip = min(round_trip, self._shortest_round_trip or round_trip)
-        self._round_trips.pop(network, None)
-        self._round_trips[network] = round_trip
-        if len(self._round_trips) > REMEMBERED_NETWORKS:
-            del self._round_trips[next(iter(self._round_trips))]
-
     # --- what the engine says -----------------------------------------------------------------------------------------
 
     def _vpn_reported(self, reported: VpnReported, at: Instant) -> list[Effect]:
         if self.secure_path is None:
             return []
         step = self.secure_path.report(reported.report, at.boot)
-        if isinstance(reported.report, VpnEstablished):
-            self.health.mended(
-                "gateway-unreachable",
-                "gateway-unknown",
-                "gateway-refused",
-                "authentication-failed",
-                "vpn-lost",
-            )
-            if not reported.report.mobike:
-                self.health.note("mobike-missing", "The VPN gateway did not agree to MOBIKE", at.boot)
-            else:
-                self.health.mended("mobike-missing")
-        if isinstance(reported.report, EngineLost):
-            self.health.note(
-                "engine-missing", f"The IKE service is not there: {reported.report.cause}", at.boot
-            )
-        elif self.secure_path.state is not VpnState.NO_ENGINE:
-            self.health.mended("engine-missing")
+        self.health.vpn_reported(reported.report, self.secure_path.state, at.boot)
         self._note_failure(self.secure_path, at)
         if step.proved and self.boundary:
             self.roams.note("gateway", at.boot)
@@ -365,7 +339,7 @@ class Coordinator:
         if series is None:
             return
         outcome = series.judge(datagram, at)
-        oldest = maximum_proof_age(self.profile.timers.proof_max_age, self._shortest_round_trip)
+        oldest = self._round_trips.oldest_proof(self.profile.timers.proof_max_age)
         self.other_links.answered(series, outcome, self.registrar.source, oldest=oldest)
         if isinstance(outcome, Ignored) and outcome.alarm:
             text = f"Not trusted: {outcome.why}, from {datagram.source}"

@@ -4,6 +4,15 @@
 from dataclasses import replace
 
 from homeward.model.health import HealthItem, Severity
+from homeward.model.vpn import EngineLost, VpnEstablished, VpnReport, VpnState
+
+VPN_TROUBLES = (
+    "gateway-unreachable",
+    "gateway-unknown",
+    "gateway-refused",
+    "authentication-failed",
+    "vpn-lost",
+)
 
 ADVICE = {
     "reply-rejected": "Somebody on this network, or a home agent with another key, sent it. Nothing was trusted."
@@ -62,3 +71,16 @@ class Health:
         """These are right again."""
         for code in codes:
             self._items.pop(code, None)
+
+    def vpn_reported(self, report: VpnReport, state: VpnState, at: float) -> None:
+        """What a report about the VPN, which led to this state, says of its health."""
+        if isinstance(report, VpnEstablished):
+            self.mended(*VPN_TROUBLES)
+            if report.mobike:
+                self.mended("mobike-missing")
+            else:
+                self.note("mobike-missing", "The VPN gateway did not agree to MOBIKE", at)
+        if isinstance(report, EngineLost):
+            self.note("engine-missing", f"The IKE service is not there: {report.cause}", at)
+        elif state is not VpnState.NO_ENGINE:
+            self.mended("engine-missing")

@@ -29,6 +29,7 @@ from homeward.model.profile import Timers
 from homeward.model.status import OtherLink, Trust
 
 NO_LIFETIME = 0
+REMEMBERED_LINKS = 64
 
 
 @dataclass(slots=True)
@@ -46,7 +47,7 @@ class OtherLinks:
     def __init__(self, peer: Peer, timers: Timers) -> None:
         self._peer = peer
         self._timers = timers
-        self._bucket = TokenBucket()
+        self._buckets: dict[int, TokenBucket] = {}
         self._asked: dict[int, _Asked] = {}
 
     def observe(self, attachments: tuple[Attachment, ...], at: float) -> None:
@@ -65,8 +66,16 @@ class OtherLinks:
                 timeout=self._timers.probe_timeout,
                 transmissions=self._timers.probe_transmissions,
             )
-            series.start(self._bucket.take(at))
+            series.start(self._bucket_of(attachment.link_index).take(at))
             self._asked[attachment.link_index] = _Asked(attachment, series)
+
+    def _bucket_of(self, link_index: int) -> TokenBucket:
+        """Each link's own share of questions, kept while the link is away, so that flapping earns nothing (X-22)."""
+        bucket = self._buckets.pop(link_index, None) or TokenBucket()
+        self._buckets[link_index] = bucket
+        if len(self._buckets) > REMEMBERED_LINKS:
+            del self._buckets[next(iter(self._buckets))]
+        return bucket
 
     @property
     def paths(self) -> frozenset[Path]:
