@@ -26,6 +26,9 @@ from tests.lab.wiretap import Tap
 REGISTRATION = 434
 TNC = bytes.fromhex("95020000")
 _ACCESS = "access"
+ATTACKER = "02:00:00:00:66:01"
+"""An address for frames that are made up: scapy would take that of this machine's first link, which may have none, and
+bridges drop such frames."""
 
 
 def association(key: Secret) -> MobilitySecurityAssociation:
@@ -70,7 +73,7 @@ class Neighbour:
 
     def send(self, packet: Packet) -> None:
         """An IP packet to the laptop, in whosever name."""
-        self._tap.send(bytes(Ether(dst=hardware_address(LAPTOP, CABLE)) / packet))
+        self._tap.send(bytes(Ether(src=ATTACKER, dst=hardware_address(LAPTOP, CABLE)) / packet))
 
 
 def reply_to(request: Packet, key: Secret, *, tnc: bool = True) -> bytes:

@@ -33,7 +33,7 @@ from homeward.model.secret import Secret
 from homeward.model.status import StatusSnapshot, Trust
 from homeward.wire import registration as codec
 from homeward.wire.decoded import DecodedReply
-from tests.lab.attackers import REGISTRATION, TNC, Neighbour, genuine_key, reply_to
+from tests.lab.attackers import ATTACKER, REGISTRATION, TNC, Neighbour, genuine_key, reply_to
 from tests.lab.enterprise import dropping
 from tests.lab.laptop import PATIENT, Laptop, Status, eventually, network_of, reason
 from tests.lab.wiretap import Tap
@@ -286,7 +286,7 @@ def test_inside_the_tunnel_ends_only_on_the_proved_link(laptop: Laptop, lab: Lab
                 tunnelled(care_of, b"by another link"),
                 to_application(b"in the open, by another link"),
             ):
-                evil.send(bytes(Ether(dst="ff:ff:ff:ff:ff:ff") / packet))
+                evil.send(bytes(Ether(src=ATTACKER, dst="ff:ff:ff:ff:ff:ff") / packet))
             router.send(to_application(b"in the open"))
             stranger = tunnelled(care_of, b"from a stranger")
             stranger.src = "10.1.1.1"

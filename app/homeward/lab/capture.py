@@ -21,8 +21,8 @@ from homeward.lab.topology import (
     LAPTOP,
     SWITCH,
 )
+from homeward.model.names import VPN_DEVICE
 
-VPN_DEVICE: Final = "ipsec0"
 HOPS: Final = (
     (LAPTOP, CABLE),
     (LAPTOP, VPN_DEVICE),
