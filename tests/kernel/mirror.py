@@ -26,7 +26,8 @@ from tests.kernel.runner import ROOT, Guest, GuestFailed, NoKernel, Settings, fi
 
 INSIDE: Final = Path(__file__).with_name("inside")
 SECONDS: Final = 600.0
-"""How long all tests of one kernel may take together."""
+SECONDS_WITH_SLOW: Final = 3600.0
+"""How long all tests of one kernel may take together, without and with those that are marked slow."""
 _MEGABYTES: Final = 2048
 _POLL: Final = 0.05
 _KEPT: Final = ("PYTHONPYCACHEPREFIX", "HYPOTHESIS_STORAGE_DIRECTORY")
@@ -44,7 +45,10 @@ class Boot:
 
     def __init__(self, config: pytest.Config, mirrors: Iterable[Mirror], *, virtual_clock: bool) -> None:
         self._config = config
-        self._tests = tuple(mirror.nodeid for mirror in mirrors)
+        chosen = tuple(mirrors)
+        slow = any(mirror.get_closest_marker("slow") is not None for mirror in chosen)
+        self._tests = tuple(mirror.nodeid for mirror in chosen)
+        self._seconds = SECONDS_WITH_SLOW if slow else SECONDS
         self._virtual_clock = virtual_clock
         self._guest: Guest | None = None
         self._read = 0
@@ -87,7 +91,7 @@ class Boot:
         settings = Settings(
             shared=(self._folder,),
             environment=environment,
-            seconds=SECONDS,
+            seconds=self._seconds,
             megabytes=_MEGABYTES,
             virtual_clock=self._virtual_clock,
         )
