@@ -95,7 +95,8 @@ class Applications:
     def _start(self, host: Host, role: str, *arguments: str) -> None:
         folder = self._state.run(host.name) / "traffic"
         folder.mkdir(exist_ok=True)
-        (folder / role).unlink(missing_ok=True)
+        for old in (role, f"{role}.sent"):
+            (folder / old).unlink(missing_ok=True)
         host.start(role, *program("traffic.py"), role, *arguments, "--out", f"/run/traffic/{role}")
 
     def _wait_for_listener(self) -> None:

@@ -14,6 +14,7 @@ Times are CLOCK_MONOTONIC, which all hosts share.
 """
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ import signal
 import socket
 import struct
 import sys
+import termios
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -139,7 +141,18 @@ def _transfer(
         if time.monotonic() >= next_report:
             next_report = time.monotonic() + _REPORT
             _report(out, ends, time.monotonic())
+    _await_acknowledgement(sender)
     out.write(json.dumps({"final": {name: _summary(end) for name, end in ends.items()}}) + "\n")
+
+
+def _await_acknowledgement(sender: Sender) -> None:
+    """Stay until the other end has everything: on a connection that nobody owns any more the kernel soon gives up."""
+    unacknowledged = struct.Struct("i")
+    while sender.error is None:
+        answer = fcntl.ioctl(sender.connection, termios.TIOCOUTQ, unacknowledged.pack(0))
+        if unacknowledged.unpack(answer) == (0,):
+            return
+        time.sleep(_TICK)
 
 
 def tcp_client(options: argparse.Namespace, out: IO[str]) -> None:
