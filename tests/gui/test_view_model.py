@@ -13,6 +13,7 @@ from homeward.model.health import HealthItem, Severity
 from homeward.model.status import (
     Blocked,
     ClientState,
+    OtherLink,
     Proof,
     Roam,
     RoamPhase,
@@ -403,6 +404,15 @@ def test_a_roam_without_phases_is_shown():
     assert (row.total, row.steps) == ("not over", "just begun")
 
 
+def test_other_links_are_named_with_what_was_learnt():
+    others = (OtherLink("wlan0", IPv4Address("10.1.2.77"), Trust.TRUSTED), OtherLink("eth1"))
+    lines = view(replace(trusted(NOW), other_links=others)).lines
+    assert [line.text for line in lines if line.label == "Other link"] == [
+        "Other link: wlan0 (10.1.2.77): a trusted network",
+        "Other link: eth1: not asked yet",
+    ]
+
+
 # --- whatever comes ---
 
 _texts = st.text(max_size=40)
@@ -417,6 +427,7 @@ _roams = st.builds(
     st.booleans(),
 )
 _needs = st.builds(SecretNeeded, _texts, _texts, _texts, _texts)
+_others = st.builds(OtherLink, _texts, _addresses, st.sampled_from(Trust))
 _snapshots = st.builds(
     StatusSnapshot,
     revision=st.integers(),
@@ -444,6 +455,7 @@ _snapshots = st.builds(
     secrets_needed=st.lists(_needs, max_size=2).map(tuple),
     health=st.lists(_items, max_size=2).map(tuple),
     roams=st.lists(_roams, max_size=2).map(tuple),
+    other_links=st.lists(_others, max_size=2).map(tuple),
     held_packets=st.integers(),
     dropped_packets=st.integers(),
 )

@@ -5,7 +5,15 @@ import math
 from typing import Final, assert_never
 
 from homeward.model.access import AccessMode
-from homeward.model.status import Blocked, ClientState, Proof, SecretNeeded, StatusSnapshot, Trust
+from homeward.model.status import (
+    Blocked,
+    ClientState,
+    OtherLink,
+    Proof,
+    SecretNeeded,
+    StatusSnapshot,
+    Trust,
+)
 from homeward.model.vpn import VpnState
 
 INFINITE_LIFETIME: Final = 0xFFFF
@@ -40,6 +48,12 @@ PHASES: Final = {
     "open": "open",
 }
 """By the names of core/roam_log."""
+
+_OTHER_LINKS: Final = {
+    Trust.UNKNOWN: "not asked yet",
+    Trust.TRUSTED: "a trusted network",
+    Trust.UNTRUSTED: "no trusted network",
+}
 
 _ALGORITHMS: Final = {"hmac-md5": "HMAC-MD5", "hmac-sha256": "HMAC-SHA-256"}
 
@@ -98,6 +112,12 @@ def trust(snapshot: StatusSnapshot) -> str:
             return _proved(proof) if proof else "Trusted"
         case _:
             assert_never(snapshot.trust)
+
+
+def other_link(other: OtherLink) -> str:
+    """A link that does not carry the home address, and what a probe said of it."""
+    where = f"{other.name} ({other.address})" if other.address is not None else other.name
+    return f"{where}: {_OTHER_LINKS[other.trust]}"
 
 
 def _sentence(verdict: str, text: str) -> str:

@@ -242,6 +242,7 @@ def _lines(seen: Seen, snapshot: StatusSnapshot | None, now: float) -> tuple[Sta
         pairs.append(("Binding", phrases.binding(snapshot, now)))
     if active or snapshot.vpn is not VpnState.DOWN:
         pairs.append(("VPN", phrases.vpn(snapshot)))
+    pairs += [("Other link", phrases.other_link(other)) for other in snapshot.other_links]
     if snapshot.state in _HOLDING or snapshot.held_packets:
         pairs.append(("Waiting packets", phrases.held(snapshot)))
     return tuple(_line(label, value) for label, value in pairs)
