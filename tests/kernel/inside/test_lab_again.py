@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The lab's own tests once more, with the kernel's ESP instead of charon's: attacks, bad input, sudden deaths, MOBIKE."""
+"""The lab's own tests once more, with the kernel's ESP instead of charon's: attacks, bad input, deaths, MOBIKE."""
 
 import subprocess
 import sys
