@@ -29,7 +29,7 @@ pytestmark = pytest.mark.root
 
 GATEWAY = IPv4Address("192.0.2.1")
 SECRET = b"what must not be heard"
-CLOSED = Fence(AGENT, (GATEWAY,), ("eth0",), None, None)
+CLOSED = Fence(AGENT, (GATEWAY,), ("eth0",), Held(), None)
 ETHERNET = "02:00:00:00:00:99"
 
 
@@ -429,7 +429,7 @@ async def test_what_others_do_to_their_own_tables_is_no_business_of_ours(scene: 
     scene.stations.laptop.run(
         "nft", "add table inet theirs; add chain inet theirs c; delete table inet theirs"
     )
-    scene.fence.put_up(Fence(AGENT, (), ("eth0",), None, None), HOME)
+    scene.fence.put_up(Fence(AGENT, (), ("eth0",), Held(), None), HOME)
     await asyncio.sleep(0.1)
     assert told == []
 
@@ -446,5 +446,5 @@ async def test_taking_the_fence_down_is_nothing_to_mend(scene: Scene) -> None:
 
 
 async def test_a_link_that_is_gone_does_not_keep_the_fence_down(scene: Scene) -> None:
-    scene.fence.put_up(Fence(AGENT, (), ("eth0", "gone0"), None, None), HOME)
+    scene.fence.put_up(Fence(AGENT, (), ("eth0", "gone0"), Held(), None), HOME)
     assert "homeward" in scene.stations.laptop.run("nft", "list", "tables")

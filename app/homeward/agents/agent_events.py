@@ -6,6 +6,7 @@ from enum import Enum
 from ipaddress import IPv4Address
 
 from homeward.agents.bindings import Binding
+from homeward.model.encapsulation import Encapsulation
 from homeward.model.inputs import DeadlinePassed
 from homeward.model.registration import ReplyCode
 
@@ -27,13 +28,6 @@ class RequestArrived:
 
 
 AgentInput = RequestArrived | DeadlinePassed
-
-
-class Encapsulation(Enum):
-    """How packets travel between the agent and a care-of address. Others are denied with code 139."""
-
-    IP_IN_IP = "ip-in-ip"
-    """RFC 2003."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ def make_plan(
             profile.home_agent.address,
             secure_path.addresses if secure_path is not None else (),
             access_links,
-            traffic.path if isinstance(traffic, Tunnelled) else None,
+            traffic,
             secure_path.inner if secure_path is not None else None,
         ),
     )

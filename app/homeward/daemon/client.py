@@ -274,5 +274,5 @@ def _closed(profile: Profile, access_links: tuple[str, ...]) -> NetworkPlan:
     """Everything held and fenced: all that can be done for a profile whose secrets are not there."""
     agent = profile.home_agent
     return NetworkPlan(
-        agent.home_address, profile.destinations, Held(), Fence(agent.address, (), access_links, None, None)
+        agent.home_address, profile.destinations, Held(), Fence(agent.address, (), access_links, Held(), None)
     )

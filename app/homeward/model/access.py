@@ -68,6 +68,47 @@ class ClearPath:
     link_name: str
     source: IPv4Address
 
+    @property
+    def care_of_address(self) -> IPv4Address:
+        """The co-located one."""
+        return self.source
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPath:
+    """In clear to a foreign agent of the access link, which relays to the home agent (RFC 5944 section 3.6.1.1).
+
+    `agent` and `hardware_address` are the source addresses of its advertisement: frames go there, nobody is asked by
+    ARP. `source` is the home address (0.0.0.0 while there is none) for a foreign agent's care-of address; it is the
+    care-of address itself where the agent only relays, because it demands that (R bit, R-117).
+    """
+
+    link_index: int
+    link_name: str
+    source: IPv4Address
+    agent: IPv4Address
+    hardware_address: bytes
+    care_of_address: IPv4Address
+
+    @property
+    def is_co_located(self) -> bool:
+        """Whether the care-of address is the mobile node's own, and only the registration goes through the agent."""
+        return self.source == self.care_of_address
+
+
+@dataclass(frozen=True, slots=True)
+class HomePath:
+    """Out of the home link, from the home address itself: no tunnel and no care-of address (RFC 5944 section 4.2.1)."""
+
+    link_index: int
+    link_name: str
+    source: IPv4Address
+
+    @property
+    def care_of_address(self) -> IPv4Address:
+        """The home address: what a deregistration of all bindings names (R-143)."""
+        return self.source
+
 
 @dataclass(frozen=True, slots=True)
 class VpnPath:
@@ -75,5 +116,10 @@ class VpnPath:
 
     source: IPv4Address
 
+    @property
+    def care_of_address(self) -> IPv4Address:
+        """The tunnel inner address."""
+        return self.source
 
-Path = ClearPath | VpnPath
+
+Path = ClearPath | AgentPath | HomePath | VpnPath

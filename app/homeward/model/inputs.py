@@ -30,6 +30,18 @@ class DatagramReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentAdvertised:
+    """An ICMP Router Advertisement came in by this link; `packet` is the whole IPv4 packet.
+
+    `hardware_address` is the link-layer source, empty on links without such addresses.
+    """
+
+    link_index: int
+    packet: bytes
+    hardware_address: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class VpnReported:
     """The IKE engine said something about the VPN."""
 
@@ -78,6 +90,7 @@ class EffectFailed:
 Input = (
     LinksObserved
     | DatagramReceived
+    | AgentAdvertised
     | VpnReported
     | GatewayResolved
     | DeadlinePassed

@@ -2,8 +2,10 @@
 """A profile: whom to trust, by which key, and how to reach them. It carries references to secrets, never secrets."""
 
 from dataclasses import dataclass, field
+from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
 
+from homeward.model.encapsulation import Encapsulation
 from homeward.model.registration import AuthenticationAlgorithm
 
 
@@ -15,9 +17,34 @@ class SecretReference:
     fingerprint: str
 
 
+class ReplayStyle(Enum):
+    """How the home agent tells a fresh request from a recorded one (RFC 5944 section 5.7)."""
+
+    TIMESTAMPS = "timestamps"
+    NONCES = "nonces"
+
+
+class ForeignAgentUse(Enum):
+    """When registrations go through a foreign agent of a proved trusted network; elsewhere they never do (R-14)."""
+
+    NEVER = "never"
+    WHEN_REQUIRED = "when-required"
+    """Only where an agent demands it (R bit): it relays, and the care-of address stays our own."""
+    PREFER = "prefer"
+    """Mode f wherever an agent offers a care-of address."""
+
+
+ASSIGNED: IPv4Address = IPv4Address("0.0.0.0")
+"""As a home address: the home agent assigns one to the network access identifier (R-274)."""
+
+
 @dataclass(frozen=True, slots=True)
 class HomeAgentSettings:
-    """The internal home agent and the security association shared with it (RFC 5944 section 1.6)."""
+    """The internal home agent and the security association shared with it (RFC 5944 section 1.6).
+
+    `home_network` is the prefix of the home link, by which it is recognised; None for a virtual home network, where
+    the mobile node is always away (R-127).
+    """
 
     address: IPv4Address
     home_address: IPv4Address
@@ -25,6 +52,19 @@ class HomeAgentSettings:
     algorithm: AuthenticationAlgorithm
     key: SecretReference
     nai: str | None = None
+    home_network: IPv4Network | None = None
+    replay: ReplayStyle = ReplayStyle.TIMESTAMPS
+    encapsulation: Encapsulation = Encapsulation.IP_IN_IP
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignAgentSettings:
+    """What is shared with a foreign agent (MN-FA), or with the server that it asks (MN-AAA; `agent` is then None)."""
+
+    agent: IPv4Address | None
+    spi: int
+    algorithm: AuthenticationAlgorithm
+    key: SecretReference
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +97,8 @@ class Timers:
     vpn_retry_max: float = 60.0
     vpn_answer: float = 10.0
     """How long an existing VPN may stay silent on a new attachment before a fresh one is started beside it."""
+    keepalive: int = 110
+    """Seconds between keepalives of a tunnel in UDP where the home agent names none (RFC 3519 section 4.9)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +113,10 @@ class Profile:
     timers: Timers = field(default_factory=Timers)
     keep_vpn_inside: bool = False
     nat_inside: bool = False
+    """Whether an address translator inside is expected: only then is its report no alarm (X-28)."""
+    force_udp: bool = False
+    """Ask for a tunnel in UDP without a translator too, as where a firewall lets only UDP through (R-234)."""
+    use_foreign_agents: ForeignAgentUse = ForeignAgentUse.WHEN_REQUIRED
+    foreign_agents: tuple[ForeignAgentSettings, ...] = ()
+    ask_not_on: tuple[IPv4Network, ...] = ()
+    """Networks on which the home agent is never asked in clear; they count as outside (RFC 5266 section 5, R-51)."""

@@ -113,6 +113,10 @@ class StatusSnapshot:
     home_address: IPv4Address | None = None
     home_agent: IPv4Address | None = None
     care_of_address: IPv4Address | None = None
+    foreign_agent: IPv4Address | None = None
+    """The foreign agent that the registration went through, in mode f or where one demands it."""
+    udp_tunnel: bool = False
+    """Whether the Mobile IP tunnel is one in UDP (RFC 3519)."""
     access_link: str = ""
     access_address: IPv4Address | None = None
     lifetime: int | None = None

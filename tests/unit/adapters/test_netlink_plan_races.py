@@ -16,7 +16,7 @@ AGENT, HOME, CARE_OF = IPv4Address("10.0.0.2"), IPv4Address("10.77.0.10"), IPv4A
 
 
 def plan(traffic: Traffic) -> NetworkPlan:
-    return NetworkPlan(HOME, (IPv4Network("0.0.0.0/0"),), traffic, Fence(AGENT, (), (), None, None))
+    return NetworkPlan(HOME, (IPv4Network("0.0.0.0/0"),), traffic, Fence(AGENT, (), (), Held(), None))
 
 
 HELD = plan(Held())

@@ -19,7 +19,7 @@ INNER = IPv4Address("10.9.0.1")
 HOME = IPv4Address("10.77.0.10")
 
 HELD = FenceSetting(
-    Fence(AGENT, (GATEWAY,), ("eth0", "wlan0"), None, None), HOME, egress_links=("eth0", "wlan0")
+    Fence(AGENT, (GATEWAY,), ("eth0", "wlan0"), Held(), None), HOME, egress_links=("eth0", "wlan0")
 )
 CLEAR = replace(HELD, fence=replace(HELD.fence, tunnel=ClearPath(2, "eth0", CARE_OF)))
 VPN = replace(

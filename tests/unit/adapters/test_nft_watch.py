@@ -11,7 +11,7 @@ from homeward.adapters.nft_fence import NftFence
 from homeward.model.errors import PlanError
 from homeward.model.plan import Fence
 
-FENCE = Fence(IPv4Address("10.0.0.2"), (), (), None, None)
+FENCE = Fence(IPv4Address("10.0.0.2"), (), (), Held(), None)
 HOME = IPv4Address("10.77.0.10")
 OURS, THEIRS = 1234, 4321
 NEW_TABLE, DELETED_TABLE = 0, 2
@@ -93,7 +93,7 @@ async def test_flush_right_after_the_fence_was_put_back_is_seen(fence: NftFence,
 
 async def test_flush_right_after_a_new_fence_is_seen(fence: NftFence, kernel: ScriptedNft) -> None:
     kernel.after_run = [[(DELETED_TABLE, THEIRS)]]
-    fence.put_up(Fence(IPv4Address("10.0.0.3"), (), (), None, None), HOME)
+    fence.put_up(Fence(IPv4Address("10.0.0.3"), (), (), Held(), None), HOME)
     await asyncio.sleep(0.005)
     assert len(kernel.loaded) == 3
     assert "10.0.0.3" in kernel.loaded[2]
