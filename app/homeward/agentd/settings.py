@@ -7,6 +7,7 @@
     trusted_prefixes = ["10.1.0.0/16", "10.9.0.0/24"]   # care-of addresses that are inside; empty answers nobody
 
     # All of the following may be left out; these are the values that hold then.
+    role = "home"                               # "foreign" is another kind of file
     inside_nats = []                            # addresses of NATs inside; each must lie in a trusted prefix
     lifetime_max = 1800                         # seconds; longer ones are cut, 65535 allows "for ever"
     timestamp_tolerance = 7                     # seconds between the two clocks (RFC 5944 section 5.7.1); 3 to 300
@@ -28,40 +29,32 @@ This file decides who is trusted, so nobody but root may be able to write it.
 
 from __future__ import annotations
 
-import difflib
-import os
-import stat
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from homeward.agentd.key_file import read_key
+from homeward.agentd import toml_values as values
 from homeward.agents.home_agent import AgentPolicy, Node
 from homeward.agents.ingress import TrustedNetworks
 from homeward.model.errors import ProfileError
-from homeward.model.registration import (
-    LIFETIME_INFINITE,
-    AuthenticationAlgorithm,
-    MobilitySecurityAssociation,
-    Spi,
-)
+from homeward.model.registration import LIFETIME_INFINITE, Spi
 
 VERSION: Final = 1
+ROLE: Final = "home"
+"""What `role` says in such a file, and what it means where it is left out."""
 AGENT_DEVICE: Final = "homeward-ha0"
 """The device that leads packets for bound home addresses to the agent and gives tunnelled ones back to the kernel."""
 AGENT_TABLE: Final = "homeward-ha"
 """Our one nftables table on a home agent's host."""
 
-_LONGEST_FILE: Final = 4 * 1024 * 1024
-_LONGEST_INTERFACE_NAME: Final = 15
 _LEAST_TOLERANCE: Final = 3.0
 _MOST_TOLERANCE: Final = 300.0
 _KEYS: Final = (
     "version",
     "address",
+    "role",
     "inside_interfaces",
     "trusted_prefixes",
     "inside_nats",
@@ -71,9 +64,7 @@ _KEYS: Final = (
     "home_network",
     "node",
 )
-_NODE_KEYS: Final = ("name", "home_address", "spi", "algorithm", "key_file")
-
-_Value = TypeVar("_Value")
+_NODE_KEYS: Final = ("name", "home_address", *values.ASSOCIATION_KEYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,61 +81,47 @@ def load(path: Path, *, owner: int = 0) -> AgentSettings:
 
     ProfileError, with a text for whoever wrote the file, for anything that is missing, unknown or unusable.
     """
-    try:
-        with path.open("rb") as file:
-            _require_unwritable(os.fstat(file.fileno()), path, owner)
-            text = file.read(_LONGEST_FILE + 1)
-    except OSError as error:
-        raise ProfileError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(text) > _LONGEST_FILE:
-        raise ProfileError(f"{path}: longer than {_LONGEST_FILE} octets")
-    try:
-        table = tomllib.loads(text.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path}: is not TOML: {error}") from error
+    table = values.read_table(path, owner=owner)
     try:
         return _settings(table, path.parent, owner)
     except ProfileError as error:
         raise ProfileError(f"{path}: {error}") from error
 
 
-def _require_unwritable(found: os.stat_result, path: Path, owner: int) -> None:
-    if found.st_uid not in (0, owner) or found.st_mode & 0o022:
-        mode = stat.S_IMODE(found.st_mode)
-        raise ProfileError(
-            f"{path}: belongs to user {found.st_uid} with mode {mode:04o}; only root may write it"
-        )
-
-
 def _settings(table: Mapping[str, Any], folder: Path, owner: int) -> AgentSettings:
-    _refuse_unknown(table, _KEYS, "")
-    version = _required(table, "version", _integer(1, 1 << 31))
+    values.refuse_unknown(table, _KEYS, "")
+    role = values.optional(table, "role", values.text, ROLE)
+    if role != ROLE:
+        raise ProfileError(f"role {role!r} is not that of this file's reader, which is {ROLE!r}")
+    version = values.required(table, "version", values.integer(1, 1 << 31))
     if version != VERSION:
         raise ProfileError(f"version {version} is not known, this program reads version {VERSION}")
-    prefixes = tuple(_required(table, "trusted_prefixes", _list_of(_network)))
+    prefixes = tuple(values.required(table, "trusted_prefixes", values.list_of(values.network)))
     for prefix in prefixes:
         if prefix.prefixlen == 0:
             raise ProfileError("trusted_prefixes: 0.0.0.0/0 would trust the whole Internet")
     no_nats: list[IPv4Address] = []
-    nats = frozenset(_optional(table, "inside_nats", _list_of(_address), no_nats))
+    nats = frozenset(values.optional(table, "inside_nats", values.list_of(values.address), no_nats))
     for nat in nats:
         if not any(nat in prefix for prefix in prefixes):
             raise ProfileError(f"inside_nats: {nat} lies in no trusted prefix, so it would never be answered")
-    interfaces = frozenset(_required(table, "inside_interfaces", _list_of(_interface)))
+    interfaces = frozenset(values.required(table, "inside_interfaces", values.list_of(_interface)))
     policy = AgentPolicy(
-        _required(table, "address", _address),
+        values.required(table, "address", values.address),
         TrustedNetworks(interfaces, prefixes, nats),
         nodes=_nodes(table, folder, owner),
-        lifetime_max=_optional(table, "lifetime_max", _integer(1, LIFETIME_INFINITE), 1800),
-        timestamp_tolerance=_optional(table, "timestamp_tolerance", _seconds, 7.0),
-        answer_failed_authentication=_optional(table, "answer_failed_authentication", _boolean, False),
+        lifetime_max=values.optional(table, "lifetime_max", values.integer(1, LIFETIME_INFINITE), 1800),
+        timestamp_tolerance=values.optional(table, "timestamp_tolerance", _seconds, 7.0),
+        answer_failed_authentication=values.optional(
+            table, "answer_failed_authentication", values.boolean, False
+        ),
     )
-    home_network = _required(table, "home_network", _network) if "home_network" in table else None
+    home_network = values.required(table, "home_network", values.network) if "home_network" in table else None
     return AgentSettings(policy, home_network=home_network)
 
 
 def _nodes(table: Mapping[str, Any], folder: Path, owner: int) -> tuple[Node, ...]:
-    entries = _required(table, "node", _list_of(_table))
+    entries = values.required(table, "node", values.list_of(values.table_of("[[node]]")))
     seen: set[tuple[IPv4Address, Spi]] = set()
     nodes = []
     for number, entry in enumerate(entries, 1):
@@ -161,65 +138,13 @@ def _nodes(table: Mapping[str, Any], folder: Path, owner: int) -> tuple[Node, ..
 
 
 def _node(entry: Mapping[str, Any], folder: Path, owner: int) -> Node:
-    _refuse_unknown(entry, _NODE_KEYS, "in [[node]] ")
-    algorithms = {each.value: each for each in AuthenticationAlgorithm}
-    algorithm = _required(entry, "algorithm", _text)
-    if algorithm not in algorithms:
-        raise ProfileError(f"algorithm {algorithm!r} is not known{_nearest(algorithm, tuple(algorithms))}")
-    association = MobilitySecurityAssociation(
-        Spi(_required(entry, "spi", _integer(0, 0xFFFFFFFF))),
-        algorithms[algorithm],
-        key=read_key(folder / _required(entry, "key_file", _text), owner=owner),
+    values.refuse_unknown(entry, _NODE_KEYS, "in [[node]] ")
+    association = values.association(entry, folder, owner)
+    return Node(
+        values.required(entry, "name", values.text),
+        values.required(entry, "home_address", values.address),
+        association,
     )
-    return Node(_required(entry, "name", _text), _required(entry, "home_address", _address), association)
-
-
-# --- values: each reader raises ValueError with what is wrong ---
-
-
-def _refuse_unknown(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    for key in table:
-        if key not in known:
-            raise ProfileError(f"{where}the key {key!r} is not known{_nearest(key, known)}")
-
-
-def _nearest(word: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
-
-
-def _required(table: Mapping[str, Any], key: str, read: Callable[[Any], _Value]) -> _Value:
-    if key not in table:
-        raise ProfileError(f"the key {key!r} is missing")
-    try:
-        return read(table[key])
-    except ValueError as error:
-        raise ProfileError(f"{key}: {error}") from error
-
-
-def _optional(table: Mapping[str, Any], key: str, read: Callable[[Any], _Value], otherwise: _Value) -> _Value:
-    return _required(table, key, read) if key in table else otherwise
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value or not value.isprintable():
-        raise ValueError("must be a text that is not empty and prints")
-    return value
-
-
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
-
-
-def _integer(least: int, most: int) -> Callable[[Any], int]:
-    def read(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise ValueError(f"must be a whole number from {least} to {most}")
-        return value
-
-    return read
 
 
 def _seconds(value: Any) -> float:
@@ -232,39 +157,8 @@ def _seconds(value: Any) -> float:
     return float(value)
 
 
-def _address(value: Any) -> IPv4Address:
-    try:
-        return IPv4Address(_text(value))
-    except AddressValueError as error:
-        raise ValueError(f"{value!r} is not an IPv4 address") from error
-
-
-def _network(value: Any) -> IPv4Network:
-    try:
-        return IPv4Network(_text(value))
-    except ValueError as error:
-        raise ValueError(f"{value!r} is not an IPv4 prefix such as 10.1.0.0/16 ({error})") from error
-
-
 def _interface(value: Any) -> str:
-    name = _text(value)
-    if len(name) > _LONGEST_INTERFACE_NAME or "/" in name or " " in name or name in (".", ".."):
-        raise ValueError(f"{name!r} is not the name of a network interface")
+    name = values.interface(value)
     if name == AGENT_DEVICE:
         raise ValueError(f"{name} is where mobile nodes' own packets come in: it can never be inside")
     return name
-
-
-def _table(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("must be [[node]] tables")
-    return value
-
-
-def _list_of(read: Callable[[Any], _Value]) -> Callable[[Any], list[_Value]]:
-    def read_all(value: Any) -> list[_Value]:
-        if not isinstance(value, list):
-            raise ValueError("must be a list")
-        return [read(each) for each in value]
-
-    return read_all
