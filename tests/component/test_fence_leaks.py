@@ -21,7 +21,7 @@ from scapy.packet import Packet, Raw
 from homeward.adapters.nft_fence import NftFence
 from homeward.model.access import ClearPath, VpnPath
 from homeward.model.names import MARK_IKE, MARK_NAME_QUERY, MARK_REGISTRATION, MARK_TUNNEL
-from homeward.model.plan import Fence
+from homeward.model.plan import Fence, Held, Tunnelled
 from tests.world.namespaces import Namespace, cable
 from tests.world.stations import AGENT, CARE_OF, HOME, INNER, PEER, ROUTER, FarEnd, Stations, Wire, eventually
 
@@ -207,8 +207,8 @@ async def test_the_fence_stops_it(scene: Scene, way: Callable[[Scene], None]) ->
 @pytest.mark.rows("R-20", "R-58", "R-89")
 @by_way
 async def test_an_open_tunnel_is_no_hole(scene: Scene, way: Callable[[Scene], None]) -> None:
-    path = ClearPath(scene.stations.link, "eth0", CARE_OF)
-    scene.fence.put_up(Fence(AGENT, (GATEWAY,), ("eth0",), path, None), HOME)
+    traffic = Tunnelled(ClearPath(scene.stations.link, "eth0", CARE_OF), AGENT, 1480)
+    scene.fence.put_up(Fence(AGENT, (GATEWAY,), ("eth0",), traffic, None), HOME)
     way(scene)
     assert await scene.leaked() == []
 
@@ -314,7 +314,7 @@ async def test_the_home_devices_own_traffic_and_the_loopback_are_free(scene: Sce
 @pytest.mark.rows("R-12", "R-20", "R-89")
 async def test_inside_the_vpn_only_the_home_agent_is_met(scene: Scene) -> None:
     far_end = FarEnd(scene.stations.laptop, "ipsec0", INNER)
-    fence = Fence(AGENT, (GATEWAY,), ("eth0",), VpnPath(INNER), INNER)
+    fence = Fence(AGENT, (GATEWAY,), ("eth0",), Tunnelled(VpnPath(INNER), AGENT, 1400), INNER)
     scene.fence.put_up(fence, HOME, vpn_device="ipsec0")
     _send_udp(INNER, to=PEER, device="ipsec0")
     _send_udp(INNER, to=AGENT, port=80, device="ipsec0")

@@ -54,8 +54,7 @@ class Laptop:
         self.inside_vpn = Tunnelled(VpnPath(INNER), AGENT, 1400)
 
     def plan(self, traffic: Traffic) -> NetworkPlan:
-        path = traffic.path if isinstance(traffic, Tunnelled) else None
-        return NetworkPlan(HOME, EVERYTHING, traffic, Fence(AGENT, (), ("eth0",), path, INNER))
+        return NetworkPlan(HOME, EVERYTHING, traffic, Fence(AGENT, (), ("eth0",), traffic, INNER))
 
     async def apply(self, traffic: Traffic) -> None:
         await self.plans.apply(self.plan(traffic))

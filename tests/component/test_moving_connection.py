@@ -86,8 +86,7 @@ class Scene:
         self.inside_vpn = Tunnelled(VpnPath(INNER), AGENT, 1400)
 
     async def apply(self, traffic: Traffic) -> None:
-        path = traffic.path if isinstance(traffic, Tunnelled) else None
-        fence = Fence(AGENT, (), ("eth0",), path, INNER)
+        fence = Fence(AGENT, (), ("eth0",), traffic, INNER)
         await self.plans.apply(NetworkPlan(HOME, (IPv4Network("0.0.0.0/0"),), traffic, fence))
 
     async def close(self) -> None:

@@ -26,8 +26,7 @@ from tests.world.stations import AGENT, CARE_OF, HOME, PEER, Stations, TunnelEnd
 
 
 def plan(traffic: Traffic) -> NetworkPlan:
-    path = traffic.path if isinstance(traffic, Tunnelled) else None
-    fence = Fence(AGENT, (), ("eth0",), path, None)
+    fence = Fence(AGENT, (), ("eth0",), traffic, None)
     return NetworkPlan(HOME, (IPv4Network("0.0.0.0/0"),), traffic, fence)
 
 

@@ -43,7 +43,8 @@ STEPS = {
 def the_plan(link: str) -> NetworkPlan:
     path = ClearPath(socket.if_nametoindex(link), link, CARE_OF)
     everything = (IPv4Network("0.0.0.0/0"),)
-    return NetworkPlan(HOME, everything, Tunnelled(path, AGENT, 1480), Fence(AGENT, (), (link,), path, None))
+    traffic = Tunnelled(path, AGENT, 1480)
+    return NetworkPlan(HOME, everything, traffic, Fence(AGENT, (), (link,), traffic, None))
 
 
 def plans(state: Path) -> NetlinkPlans:

@@ -241,7 +241,7 @@ class NetlinkPlans:
         if fence is None:
             self._fence.take_down()
             return
-        old, new = self._open_path, fence.tunnel
+        old, new = self._open_path, fence.path
         lingers = old is not None and new is not None and old != new and may_linger(old, new)
         self._fence.put_up(fence, home_address, vpn_device=vpn_device, lingering=old if lingers else None)
 
@@ -336,7 +336,7 @@ class NetlinkPlans:
             return None
         action = f"finding the VPN's device for {fence.vpn_inner_address}"
         device = self._tunnel_device(fence.vpn_inner_address)
-        if device is None and isinstance(fence.tunnel, access.VpnPath):
+        if device is None and isinstance(fence.path, access.VpnPath):
             raise PlanError(action, "no device has this address")
         if device is not None and device in fence.access_links:
             raise PlanError(

@@ -110,9 +110,9 @@ def _input(setting: FenceSetting) -> list[str]:
     fence = setting.fence
     agent = fence.home_agent
     rules = [f'iifname {{ "lo", "{HOME_DEVICE}" }} accept', "meta nfproto ipv6 drop"]
-    device = _device(setting, fence.tunnel)
-    if fence.tunnel is not None and device is not None:
-        ends = f"ip saddr {agent} ip daddr {fence.tunnel.source}"
+    device = _device(setting, fence.path)
+    if fence.path is not None and device is not None:
+        ends = f"ip saddr {agent} ip daddr {fence.path.source}"
         rules.append(f"iifname {_quoted(device)} {ends} ip protocol 4 accept")
     if _lingering_set(setting):
         rules.append("ip protocol 4 iifname . ip saddr . ip daddr @lingering accept")
@@ -138,10 +138,10 @@ def _being_wrapped(setting: FenceSetting) -> list[str]:
     `ipsec out` asks what the kernel is about to wrap the packet in, so what this lets pass cannot leave in clear.
     """
     fence = setting.fence
-    if not (setting.kernel_esp and isinstance(fence.tunnel, VpnPath) and fence.gateways):
+    if not (setting.kernel_esp and isinstance(fence.path, VpnPath) and fence.gateways):
         return []
     wrapped = f"ipsec out ip daddr {_addresses(fence.gateways)}"
-    ends = f"ip saddr {fence.tunnel.source} ip daddr {fence.home_agent}"
+    ends = f"ip saddr {fence.path.source} ip daddr {fence.home_agent}"
     return [f"{wrapped} {ends} ip protocol 4 meta mark {MARK_TUNNEL:#x} accept"]
 
 
@@ -150,9 +150,9 @@ def _output(setting: FenceSetting) -> list[str]:
     fence = setting.fence
     agent = fence.home_agent
     rules = []
-    device = _device(setting, fence.tunnel)
-    if fence.tunnel is not None and device is not None:
-        ends = f"ip saddr {fence.tunnel.source} ip daddr {agent}"
+    device = _device(setting, fence.path)
+    if fence.path is not None and device is not None:
+        ends = f"ip saddr {fence.path.source} ip daddr {agent}"
         rules.append(f"oifname {_quoted(device)} {ends} ip protocol 4 meta mark {MARK_TUNNEL:#x} accept")
     rules.append(f"meta mark {MARK_REGISTRATION:#x} ip daddr {agent} udp dport {REGISTRATION_PORT} accept")
     if setting.vpn_device is not None:

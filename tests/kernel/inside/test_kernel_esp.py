@@ -104,9 +104,10 @@ def vpn(stations: Stations) -> Iterator[None]:
 async def plans(stations: Stations, vpn: None, tmp_path: Path) -> AsyncIterator[NetlinkPlans]:
     switches = KernelSwitches(tmp_path)
     made = NetlinkPlans(TunnelDevice(), NftFence(), switches=switches, tunnel_device=device_with_address)
-    fence = Fence(AGENT, (ROUTER,), ("eth0",), VpnPath(INNER), INNER)
+    traffic = Tunnelled(VpnPath(INNER), AGENT, 1400)
+    fence = Fence(AGENT, (ROUTER,), ("eth0",), traffic, INNER)
     everything = (IPv4Network("0.0.0.0/0"),)
-    await made.apply(NetworkPlan(HOME, everything, Tunnelled(VpnPath(INNER), AGENT, 1400), fence))
+    await made.apply(NetworkPlan(HOME, everything, traffic, fence))
     yield made
     await made.close()
 

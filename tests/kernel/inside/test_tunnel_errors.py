@@ -142,9 +142,9 @@ async def test_a_home_agent_that_is_contradicted_by_its_kernel_costs_no_packet(s
 async def plans(stations: Stations, tmp_path: Path) -> AsyncIterator[NetlinkPlans]:
     switches = KernelSwitches(tmp_path)
     made = NetlinkPlans(TunnelDevice(), NftFence(), switches=switches, tunnel_device=lambda inner: None)
-    path = ClearPath(stations.link, "eth0", CARE_OF)
-    fence = Fence(AGENT, (), ("eth0",), path, None)
-    await made.apply(NetworkPlan(HOME, (IPv4Network("0.0.0.0/0"),), Tunnelled(path, AGENT, 1480), fence))
+    traffic = Tunnelled(ClearPath(stations.link, "eth0", CARE_OF), AGENT, 1480)
+    fence = Fence(AGENT, (), ("eth0",), traffic, None)
+    await made.apply(NetworkPlan(HOME, (IPv4Network("0.0.0.0/0"),), traffic, fence))
     yield made
     await made.close()
 

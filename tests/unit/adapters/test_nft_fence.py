@@ -10,7 +10,7 @@ import pytest
 from homeward.adapters.nft_fence import FenceSetting, render, render_nothing
 from homeward.model.access import ClearPath, VpnPath
 from homeward.model.errors import PlanError
-from homeward.model.plan import Fence
+from homeward.model.plan import Fence, Held, Tunnelled
 
 AGENT = IPv4Address("10.0.0.2")
 GATEWAY = IPv4Address("192.0.2.1")
@@ -21,9 +21,13 @@ HOME = IPv4Address("10.77.0.10")
 HELD = FenceSetting(
     Fence(AGENT, (GATEWAY,), ("eth0", "wlan0"), Held(), None), HOME, egress_links=("eth0", "wlan0")
 )
-CLEAR = replace(HELD, fence=replace(HELD.fence, tunnel=ClearPath(2, "eth0", CARE_OF)))
+CLEAR = replace(
+    HELD, fence=replace(HELD.fence, traffic=Tunnelled(ClearPath(2, "eth0", CARE_OF), AGENT, 1480))
+)
 VPN = replace(
-    HELD, fence=replace(HELD.fence, tunnel=VpnPath(INNER), vpn_inner_address=INNER), vpn_device="ipsec0"
+    HELD,
+    fence=replace(HELD.fence, traffic=Tunnelled(VpnPath(INNER), AGENT, 1400), vpn_inner_address=INNER),
+    vpn_device="ipsec0",
 )
 ALL = [HELD, CLEAR, VPN, replace(VPN, lingering=VpnPath(IPv4Address("10.9.0.2")))]
 
@@ -40,7 +44,7 @@ def test_with_the_kernels_esp_what_is_about_to_be_wrapped_may_go_on_and_nothing_
         "ip protocol 4 meta mark 0x48570003 accept"
     )
     assert chains(render(kernel_esp)) | {"postrouting": []} == chains(render(VPN)) | {"postrouting": []}
-    for setting in (HELD, CLEAR, replace(VPN, fence=replace(VPN.fence, tunnel=None))):
+    for setting in (HELD, CLEAR, replace(VPN, fence=replace(VPN.fence, traffic=Held()))):
         assert render(replace(setting, kernel_esp=True)) == render(setting)
 
 
@@ -124,7 +128,11 @@ def test_the_home_address_is_never_heard_in_arp() -> None:
 @pytest.mark.parametrize("name", ['a"b', "eth*", "two words", "back\\slash", "", "é", "x" * 16])
 def test_a_name_that_means_something_else_in_a_rule_is_refused(name: str) -> None:
     with pytest.raises(PlanError, match="interface name"):
-        render(replace(CLEAR, fence=replace(CLEAR.fence, tunnel=ClearPath(2, name, CARE_OF))))
+        render(
+            replace(
+                CLEAR, fence=replace(CLEAR.fence, traffic=Tunnelled(ClearPath(2, name, CARE_OF), AGENT, 1480))
+            )
+        )
 
 
 @pytest.mark.parametrize("setting", ALL)

@@ -9,7 +9,7 @@ import pytest
 
 from homeward.adapters.nft_fence import NftFence
 from homeward.model.errors import PlanError
-from homeward.model.plan import Fence
+from homeward.model.plan import Fence, Held
 
 FENCE = Fence(IPv4Address("10.0.0.2"), (), (), Held(), None)
 HOME = IPv4Address("10.77.0.10")
