@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Nonces: the home agent's comes back to it, ours is fresh each time, a refused one heals itself (R-176)."""
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homeward.core.clock_sync import IdentificationSource
+from homeward.core.nonces import NonceSource, is_echoed, repeats_unchanged, source_for
+from homeward.model.instant import Instant
+from homeward.model.profile import ReplayStyle
+from homeward.model.registration import Identification
+from homeward.wire.identification import high32, join, low32
+
+NOW = Instant(0.0, 1_800_000_000.0)
+
+
+class Agent:
+    """The home agent's side of RFC 5944 5.7.2."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
+        self.nonce = self._random.getrandbits(32)
+
+    def answer(self, request: Identification) -> tuple[bool, Identification]:
+        fits = high32(request) == self.nonce
+        self.nonce = self._random.getrandbits(32)
+        return fits, join(self.nonce, low32(request))
+
+
+@pytest.mark.rows("R-176", "R-156")
+def test_the_first_nonce_is_refused_and_every_later_one_fits() -> None:
+    random = Random(1)
+    source, agent = NonceSource(lambda: random.getrandbits(32)), Agent(2)
+    request = source.issue(NOW)
+    fits, reply = agent.answer(request)
+    assert not fits
+    source.resynchronise(reply, NOW)
+    for _ in range(20):
+        request = source.issue(NOW)
+        fits, reply = agent.answer(request)
+        assert fits
+        assert is_echoed(source, request, reply)
+        source.accepted(reply)
+
+
+@pytest.mark.rows("R-176", "R-177")
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1), st.integers(0, 2**64 - 1))
+def test_no_nonce_of_ours_repeats_one_that_may_be_answered(draws: list[int], last: int) -> None:
+    turn = iter(draws * 40)
+    source = NonceSource(lambda: next(turn), last=last)
+    ours = [low32(Identification(last))] + [low32(source.issue(NOW)) for _ in range(30)]
+    assert all(len(set(ours[at : at + 8])) == len(ours[at : at + 8]) for at in range(len(ours)))
+
+
+@pytest.mark.rows("R-176")
+def test_a_restart_goes_on_with_the_agents_nonce_and_another_of_ours() -> None:
+    source = NonceSource(lambda: 5)
+    request = source.issue(NOW)
+    source.accepted(join(0xABCDEF01, low32(request)))
+    again = source_for(ReplayStyle.NONCES, lambda: 5, last=source.last, offset=3.0)
+    request = again.issue(NOW)
+    assert (high32(request), low32(request)) == (0xABCDEF01, 6)
+    assert again.offset == 0.0
+
+
+@pytest.mark.rows("R-147", "R-162", "R-176")
+def test_the_styles_differ_in_what_comes_back_and_what_is_sent_again() -> None:
+    stamps, nonces = source_for(ReplayStyle.TIMESTAMPS, lambda: 1), source_for(ReplayStyle.NONCES, lambda: 1)
+    assert isinstance(stamps, IdentificationSource)
+    assert not repeats_unchanged(stamps)
+    assert repeats_unchanged(nonces)
+    request = Identification(0x1111_2222_3333_4444)
+    assert is_echoed(stamps, request, request)
+    assert not is_echoed(stamps, request, Identification(0x9111_2222_3333_4444))
+    assert is_echoed(nonces, request, Identification(0x9111_2222_3333_4444))
+    assert not is_echoed(nonces, request, Identification(0x1111_2222_3333_4445))
+
+
+@pytest.mark.parametrize("style", list(ReplayStyle))
+def test_what_the_other_style_remembered_does_no_harm(style: ReplayStyle) -> None:
+    for other in ReplayStyle:
+        before = source_for(other, lambda: 77)
+        before.issue(NOW)
+        after = source_for(style, lambda: 77, last=before.last, offset=before.offset)
+        assert low32(after.issue(NOW)) != low32(Identification(before.last))
