@@ -12,7 +12,6 @@ from homeward.lab.errors import LabError
 from homeward.lab.host import Host
 from homeward.lab.state import LabState
 from homeward.lab.topology import (
-    ACCESS_NETWORKS,
     AGENT,
     CABLE,
     CORRESPONDENT,
@@ -27,7 +26,7 @@ HOPS: Final = (
     (LAPTOP, CABLE),
     (LAPTOP, VPN_DEVICE),
     (SWITCH, PORT),
-    *((network, "uplink") for network in ACCESS_NETWORKS),
+    *((network, "uplink") for network in ("trust1", "trust2", "ext1", "ext2")),
     (FIREWALL, "outside"),
     (FIREWALL, "inside"),
     (FIREWALL, "dmz"),

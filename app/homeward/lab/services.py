@@ -23,9 +23,10 @@ from homeward.lab.topology import (
     GATEWAY,
     GATEWAY_ADDRESS,
     GATEWAY_NAME,
+    HOME,
     HOME_ADDRESS,
-    HOME_NETWORK,
     INSIDE,
+    INSIDE_NATS,
     INSIDE_PREFIXES,
     LAPTOP,
     SPI,
@@ -102,12 +103,13 @@ def kernel_does_esp() -> bool:
 
 def _agent_configuration() -> str:
     prefixes = ", ".join(f'"{prefix}"' for prefix in INSIDE_PREFIXES)
+    nats = ", ".join(f'"{nat}"' for nat in INSIDE_NATS)
     return f"""\
 version = 1
 address = "{AGENT_ADDRESS}"
-inside_interfaces = ["inside"]
+inside_interfaces = ["inside", "{HOME}"]
 trusted_prefixes = [{prefixes}]
-home_network = "{HOME_NETWORK}"
+inside_nats = [{nats}]
 
 [[node]]
 name = "laptop"
@@ -161,7 +163,7 @@ destinations = ["{INSIDE}"]
 def start_all(state: LabState) -> Iterator[str]:
     """Start every service and yield a line when a group of them runs."""
     for network in ACCESS_NETWORKS.values():
-        Host(state, network.name).start("dnsmasq", *_dnsmasq(network))
+        Host(state, network.host).start("dnsmasq", *_dnsmasq(network))
     laptop = Host(state, LAPTOP)
     Host(state, GATEWAY).start("charon", CHARON)
     start_engine(state)
@@ -238,7 +240,7 @@ def _dnsmasq(network: AccessNetwork) -> tuple[str, ...]:
         "--log-facility=-",
         "--log-dhcp",
         "--log-queries",
-        "--interface=access",
+        f"--interface={network.interface}",
         "--except-interface=lo",
         "--bind-interfaces",
         "--no-ping",

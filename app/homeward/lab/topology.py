@@ -5,8 +5,14 @@
 
     trust1 10.1.1.0/24 ── router ─┐                                      ┌─ router ── ext1 198.51.100.0/24
     trust2 10.1.2.0/24 ── router ─┤                                      ├─ NAT ───── ext2 192.168.77.0/24
-    home agent, correspondent ────┤ core 10.0.0.0/24 ─ firewall ─ internet 203.0.113.0/24
-                                  └──── VPN gateway ─ dmz 192.0.2.0/24 ─┘
+    trust3 10.1.3.0/24 ── router ─┤ core 10.0.0.0/24 ─ firewall ─ internet 203.0.113.0/24
+    nat1 192.168.31.0/24 ── NAT ──┤             │                        │
+    nat2 192.168.32.0/24 ── NAT ──┤             └────── dmz 192.0.2.0/24 ┤
+    home 10.77.0.0/24 ─ home agent┤                                      │
+    correspondent ────────────────┴───────────────── VPN gateway ────────┘
+
+trust3's router is a foreign agent as well; nat2 has one beside its router, so that it is behind the NAT like everybody
+there. The home network is a link like any other: the home agent is its router, and the home address at home there.
 
 Every network is a bridge in one host that is only a switch, so that moving a cable is moving a bridge port.
 """
@@ -21,6 +27,11 @@ FIREWALL: Final = "firewall"
 GATEWAY: Final = "gateway"
 AGENT: Final = "agent"
 CORRESPONDENT: Final = "correspondent"
+FOREIGN: Final = "foreign"
+"""The foreign agent of nat2, a host of its own."""
+
+HOME: Final = "home"
+"""The home link, and the home agent's leg in it."""
 
 CABLE: Final = "eth0"
 """The laptop's one access link."""
@@ -34,8 +45,15 @@ HOME_NETWORK: Final = IPv4Network("10.77.0.0/24")
 INNER_NETWORK: Final = IPv4Network("10.9.0.0/24")
 """The gateway's pool, of which the laptop gets its tunnel inner address."""
 INSIDE: Final = IPv4Network("10.0.0.0/8")
-INSIDE_PREFIXES: Final = (IPv4Network("10.1.0.0/16"), INNER_NETWORK)
-"""Where a care-of address proves to the home agent that its owner is inside."""
+INSIDE_NATS: Final = (IPv4Address("10.0.0.31"), IPv4Address("10.0.0.32"))
+"""What the hosts behind the NATs of nat1 and nat2 look like to the rest of the enterprise."""
+INSIDE_PREFIXES: Final = (
+    IPv4Network("10.1.0.0/16"),
+    INNER_NETWORK,
+    HOME_NETWORK,
+    *(IPv4Network(nat) for nat in INSIDE_NATS),
+)
+"""Where a request's source proves to the home agent that its sender is inside."""
 SPI: Final = 0x100
 
 
@@ -80,11 +98,22 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class AccessNetwork:
-    """A network that the laptop can be plugged into; its router is the host of the same name."""
+    """A network that the laptop can be plugged into; its router is the host of the same name if none is named.
+
+    `interface` is the router's leg in it. `foreign_agent` is the host that offers its services as such there.
+    """
 
     name: str
     prefix: IPv4Network
     inside: bool
+    served_by: str = ""
+    interface: str = "access"
+    foreign_agent: str | None = None
+
+    @property
+    def host(self) -> str:
+        """The host that is its router."""
+        return self.served_by or self.name
 
     @property
     def router(self) -> IPv4Address:
@@ -104,6 +133,10 @@ ACCESS_NETWORKS: Final = {
         AccessNetwork("trust2", IPv4Network("10.1.2.0/24"), True),
         AccessNetwork("ext1", IPv4Network("198.51.100.0/24"), False),
         AccessNetwork("ext2", IPv4Network("192.168.77.0/24"), False),
+        AccessNetwork("trust3", IPv4Network("10.1.3.0/24"), True, foreign_agent="trust3"),
+        AccessNetwork(HOME, HOME_NETWORK, True, served_by=AGENT, interface=HOME),
+        AccessNetwork("nat1", IPv4Network("192.168.31.0/24"), True),
+        AccessNetwork("nat2", IPv4Network("192.168.32.0/24"), True, foreign_agent=FOREIGN),
     )
 }
 
@@ -138,7 +171,11 @@ table inet edge {{
 }}
 """
 
-_TO_ACCESS = (Route("10.1.1.0/24", "10.0.0.11"), Route("10.1.2.0/24", "10.0.0.12"))
+_TO_ACCESS = (
+    Route("10.1.1.0/24", "10.0.0.11"),
+    Route("10.1.2.0/24", "10.0.0.12"),
+    Route("10.1.3.0/24", "10.0.0.13"),
+)
 _TO_HOME = Route(str(HOME_NETWORK), str(AGENT_ADDRESS))
 _TO_INNER = Route(str(INNER_NETWORK), "10.0.0.1")
 _TO_EXT1 = Route("198.51.100.0/24", "203.0.113.1")
@@ -149,12 +186,13 @@ def _leg(name: str, network: str, address: str) -> Leg:
     return Leg(name, network, IPv4Interface(f"{address}/24"))
 
 
-def _inside_router(name: str, access: str, uplink: str) -> Host:
+def _inside_router(name: str, access: str, uplink: str, *, nat: bool = False) -> Host:
     return Host(
         name,
         (_leg("access", name, access), _leg("uplink", "core", uplink)),
         routes=(*(route for route in _TO_ACCESS if route.via != uplink), _TO_HOME, _TO_INNER, _OUT),
         forwards=True,
+        firewall=_NAT if nat else "",
     )
 
 
@@ -202,7 +240,7 @@ HOSTS: Final = {
         ),
         Host(
             AGENT,
-            (_leg("inside", "core", str(AGENT_ADDRESS)),),
+            (_leg("inside", "core", str(AGENT_ADDRESS)), _leg(HOME, HOME, str(HOME_NETWORK[1]))),
             routes=(*_TO_ACCESS, _TO_INNER, _OUT),
             forwards=True,
         ),
@@ -210,6 +248,15 @@ HOSTS: Final = {
             CORRESPONDENT,
             (_leg("inside", "core", str(CORRESPONDENT_ADDRESS)),),
             routes=(*_TO_ACCESS, _TO_HOME, _TO_INNER, _OUT),
+        ),
+        _inside_router("trust3", "10.1.3.1", "10.0.0.13"),
+        _inside_router("nat1", "192.168.31.1", str(INSIDE_NATS[0]), nat=True),
+        _inside_router("nat2", "192.168.32.1", str(INSIDE_NATS[1]), nat=True),
+        Host(
+            FOREIGN,
+            (_leg("access", "nat2", "192.168.32.2"),),
+            routes=(Route("default", "192.168.32.1"),),
+            forwards=True,
         ),
     )
 }
