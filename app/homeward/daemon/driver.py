@@ -4,7 +4,9 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from ipaddress import IPv4Address
 
+from homeward.core.challenges import ForeignKeys
 from homeward.core.coordinator import Coordinator
 from homeward.daemon.executor import Executor, World, undo
 from homeward.model.access import ClearPath, Link, VpnPath
@@ -21,6 +23,7 @@ from homeward.model.inputs import (
 from homeward.model.journal import IdentificationState
 from homeward.model.profile import Profile
 from homeward.model.registration import MobilitySecurityAssociation, Spi
+from homeward.model.relay import AaaAssociation
 from homeward.model.secret import Secret
 from homeward.model.status import StatusSnapshot
 from homeward.model.vpn import VpnReport
@@ -38,7 +41,10 @@ SUSPENDED = 1.0
 
 
 class Driver:
-    """One connected profile at work. `observer` gets every new snapshot."""
+    """One connected profile at work. `observer` gets every new snapshot.
+
+    `foreign_keys` are those of the profile's foreign agents, in their order.
+    """
 
     def __init__(
         self,
@@ -46,6 +52,7 @@ class Driver:
         *,
         key: Secret,
         pre_shared_key: Secret | None,
+        foreign_keys: tuple[Secret, ...] = (),
         clock: Clock,
         links: Links,
         world: World,
@@ -56,7 +63,13 @@ class Driver:
         agent = profile.home_agent
         association = MobilitySecurityAssociation(Spi(agent.spi), agent.algorithm, key=key)
         restored: IdentificationState | None = world.journal.identification_for(str(agent.address), agent.spi)
-        self._core = Coordinator(profile, association, entropy=entropy, restored=restored)
+        self._core = Coordinator(
+            profile,
+            association,
+            entropy=entropy,
+            restored=restored,
+            foreign_keys=_foreign_keys(profile, foreign_keys),
+        )
         self._clock = clock
         self._links = links
         self._world = world
@@ -187,3 +200,16 @@ class Driver:
         if snapshot.vpn_inner_address is not None:
             paths.add(VpnPath(snapshot.vpn_inner_address))
         self._world.registrations.retain(frozenset(paths))
+
+
+def _foreign_keys(profile: Profile, keys: tuple[Secret, ...]) -> ForeignKeys:
+    agents: dict[IPv4Address, MobilitySecurityAssociation] = {}
+    server: AaaAssociation | None = None
+    for settings, key in zip(profile.foreign_agents, keys, strict=True):
+        if settings.agent is None:
+            server = AaaAssociation(Spi(settings.spi), key=key)
+        else:
+            agents[settings.agent] = MobilitySecurityAssociation(
+                Spi(settings.spi), settings.algorithm, key=key
+            )
+    return ForeignKeys(agents, server)
