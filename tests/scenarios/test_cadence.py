@@ -78,7 +78,7 @@ def test_every_request_has_an_identification_of_its_own_and_says_the_rest_again(
     requests = [request(each) for _, each in sent(world, ClearPath)]
     identifications = [each.identification for each in requests]
     assert identifications == sorted(set(identifications))
-    assert len({replace(each, identification=identifications[0]) for each in requests}) == 1
+    assert len({replace(each, identification=identifications[0], revocation_support=None) for each in requests}) == 1
     assert len(requests) == 4
 
 
@@ -229,6 +229,7 @@ def test_trust_is_proved_anew_as_often_as_the_profile_says_however_long_the_life
 def test_no_fact_tells_the_core_of_packets_so_none_can_stand_in_for_a_registration() -> None:
     """What decides when to ask again sees links, answers, the engine, orders and time."""
     assert {kind.__name__ for kind in get_args(Input)} == {
+        "AgentAdvertised",  # a hint, unsigned
         "DatagramReceived",  # on the registration port alone
         "DeadlinePassed",
         "EffectFailed",

@@ -51,7 +51,7 @@ def test_trust_in_one_link_opens_that_link_alone() -> None:
     assert plan.traffic.path.link_index == ETHERNET
     assert plan.fence is not None
     assert plan.fence.access_links == ("eth0", "wlan0")
-    assert plan.fence.tunnel == plan.traffic.path
+    assert plan.fence.path == plan.traffic.path
 
 
 @pytest.mark.rows("R-63", "R-64")

@@ -4,6 +4,8 @@
 from dataclasses import dataclass
 
 from homeward.model.access import Path
+from homeward.model.encapsulation import Encapsulation
+from homeward.model.nat_traversal import UdpTunnelReply
 from homeward.model.registration import LIFETIME_INFINITE
 
 RENEW_AT = 0.5
@@ -12,11 +14,16 @@ RENEW_AT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Home address bound to the source of `path`; counted from `since`, when the request left (R-152)."""
+    """Home address bound to the care-of address of `path`; counted from `since`, when the request left (R-152).
+
+    On a HomePath nothing is bound: the home agent has confirmed that the mobile node is at home.
+    """
 
     path: Path
     lifetime: int
     since: float
+    encapsulation: Encapsulation = Encapsulation.IP_IN_IP
+    udp_tunnel: UdpTunnelReply | None = None
 
     @property
     def expires(self) -> float | None:

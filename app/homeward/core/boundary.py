@@ -20,6 +20,7 @@ class Reason(Enum):
     NO_TRUSTED_NETWORKS = "no-trusted-networks"
     HOME_AGENT_REFUSED = "home-agent-refused"
     NOBODY_ANSWERED = "nobody-answered"
+    NOT_ASKED = "not-asked"
 
 
 @dataclass(frozen=True, slots=True)

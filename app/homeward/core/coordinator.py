@@ -10,21 +10,24 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import assert_never
 
-from homeward.core import picture, planner
+from homeward.core import answers, nearby, picture, planner, timing
 from homeward.core.attachment import Attachments
 from homeward.core.boundary import Boundary, Reason
+from homeward.core.challenges import ForeignKeys
 from homeward.core.clock_sync import Entropy
 from homeward.core.health import Health
+from homeward.core.keepalive import Keepalive
 from homeward.core.other_links import OtherLinks
-from homeward.core.registrar import Registrar
-from homeward.core.registration import Accepted, Denied, Ignored, Peer, RegistrationSeries, Resynchronise
+from homeward.core.registrar import Registrar, Wishes
+from homeward.core.registration import Peer
 from homeward.core.roam_log import RoamLog
 from homeward.core.round_trips import RoundTrips
 from homeward.core.secure_path import SecurePath
-from homeward.model.access import ClearPath, VpnPath
+from homeward.core.vicinity import Vicinity
+from homeward.model.access import AgentPath, ClearPath, HomePath, Path, VpnPath
 from homeward.model.effects import ApplyPlan, Effect
-from homeward.model.health import Severity
 from homeward.model.inputs import (
+    AgentAdvertised,
     DatagramReceived,
     DeadlinePassed,
     EffectFailed,
@@ -38,14 +41,12 @@ from homeward.model.inputs import (
 )
 from homeward.model.instant import Instant
 from homeward.model.journal import IdentificationState
-from homeward.model.plan import Held, NetworkPlan, Traffic, Tunnelled
+from homeward.model.plan import Held, NetworkPlan, Traffic
 from homeward.model.profile import Profile
 from homeward.model.registration import MobilitySecurityAssociation
 from homeward.model.status import StatusSnapshot, Trust
 from homeward.model.vpn import VpnState
 
-RETRY_TUNNEL = 30.0
-"""Seconds between series through the VPN while the home agent stays silent or refuses."""
 RETRY_PROBE = 15.0
 """Seconds before the first new probe where nobody answered; doubled up to RETRY_PROBE_MAX."""
 RETRY_PROBE_MAX = 120.0
@@ -63,7 +64,11 @@ class Step:
 
 
 class Coordinator:
-    """The mobile node of one profile. `handle`, `next_deadline` and `snapshot` are the whole surface."""
+    """The mobile node of one profile. `handle`, `next_deadline` and `snapshot` are the whole surface.
+
+    What it knows lies open to the modules that it is made of: `answers` (what home agent and foreign agents say),
+    `nearby` (home link and foreign agents), `timing` (deadlines), `planner` and `picture`.
+    """
 
     def __init__(
         self,
@@ -72,28 +77,35 @@ class Coordinator:
         *,
         entropy: Entropy,
         restored: IdentificationState | None = None,
+        foreign_keys: ForeignKeys | None = None,
     ) -> None:
         self.profile = profile
         agent = profile.home_agent
-        peer = Peer(agent.address, agent.home_address, association, agent.nai)
+        peer = Peer(agent.address, agent.home_address, association, agent.nai, agent.replay)
+        wishes = Wishes(agent.encapsulation, force_udp=profile.force_udp, lifetime=profile.timers.lifetime)
         self.attachments = Attachments(agent.home_address)
-        self.registrar = Registrar(peer, profile.timers, entropy, restored=restored)
+        self.registrar = Registrar(peer, profile.timers, entropy, restored=restored, wishes=wishes)
+        self.vicinity = Vicinity(profile, entropy, keys=foreign_keys or ForeignKeys())
         self.other_links = OtherLinks(peer, profile.timers)
         self.secure_path = SecurePath(profile.gateway, profile.timers) if profile.gateway else None
         self.boundary: Boundary | None = None
+        self.keepalive: Keepalive | None = None
         self.health = Health()
         self.roams = RoamLog()
+        self.round_trips = RoundTrips()
+        self.entropy = entropy
+        self.message = ""
+        """What the home agent's last answer says to people (RFC 4917)."""
         self.plan: NetworkPlan | None = None
         self.plan_number = 0
         self.plan_applied = 0
         self.applied_traffic: Traffic | None = None
         self.fence_stands = False
-        self._monitor_until: float | None = None
-        self._reprobe_at: float | None = None
+        self.resynchronised = False
+        self.monitor_until: float | None = None
+        self.reprobe_at: float | None = None
+        self.replan_at: float | None = None
         self._reprobe_pause = RETRY_PROBE
-        self._replan_at: float | None = None
-        self._resynchronised = False
-        self._round_trips = RoundTrips()
         self._snapshot = StatusSnapshot()
 
     def handle(self, fact: Input, at: Instant) -> Step:
@@ -110,7 +122,7 @@ class Coordinator:
 
     def next_deadline(self) -> float | None:
         """When, in boot seconds, `DeadlinePassed` is due; None when nothing is awaited."""
-        return min((moment for moment in self._deadlines() if moment is not None), default=None)
+        return timing.next_deadline(self)
 
     def snapshot(self) -> StatusSnapshot:
         """The picture after the last input."""
@@ -122,19 +134,21 @@ class Coordinator:
                 changed = self.attachments.observe(links)
                 self.other_links.observe(self.attachments.others, at.boot)
                 self.health.no_address(self.attachments.links_without_address, at.boot)
-                return self._connectivity_changed(at) if changed else []
+                return self.connectivity_changed(at) if changed else []
             case Resumed():
-                return self._connectivity_changed(at) if self.attachments.renew() else []
+                return self.connectivity_changed(at) if self.attachments.renew() else []
             case ReconnectRequested():
-                return self._connectivity_changed(at, rebuild=True) if self.attachments.renew() else []
+                return self.connectivity_changed(at, rebuild=True) if self.attachments.renew() else []
             case DatagramReceived():
-                return self._datagram_received(fact, at)
+                return answers.received(self, fact, at)
+            case AgentAdvertised():
+                return nearby.advertised(self, fact, at)
             case VpnReported():
                 return self._vpn_reported(fact, at)
             case GatewayResolved(_, addresses, cause):
                 return self._gateway_resolved(addresses, cause, at)
             case DeadlinePassed():
-                return self._deadline_passed(at)
+                return timing.deadline_passed(self, at)
             case PlanApplied(number):
                 self._plan_applied(number, at)
                 return []
@@ -145,151 +159,66 @@ class Coordinator:
 
     # --- a change of connectivity -------------------------------------------------------------------------------------
 
-    def _connectivity_changed(self, at: Instant, *, rebuild: bool = False) -> list[Effect]:
+    def connectivity_changed(self, at: Instant, *, rebuild: bool = False) -> list[Effect]:
         """RFC 5266 section 3.4: proof is void, and both questions leave in this very step (R-33, R-64)."""
+        effects = list(self.vicinity.leave())
+        self.vicinity.discovery.detach()
         self.registrar.drop_series()
-        if self.registrar.binding and isinstance(self.registrar.binding.path, ClearPath):
-            self.registrar.binding = None
+        if self.registrar.binding and not isinstance(self.registrar.binding.path, VpnPath):
+            self.registrar.binding = self.keepalive = None
         self.boundary = None
-        self._monitor_until = self._reprobe_at = None
+        self.monitor_until = self.reprobe_at = None
         self._reprobe_pause = RETRY_PROBE
-        self._resynchronised = False
+        self.resynchronised = False
         self.roams.begin(at.boot)
         attachment = self.attachments.current
         if attachment is None:
             if self.secure_path:
                 self.secure_path.detach()
-            return []
+            return effects
         self.roams.on_link(attachment.link_name)
-        known = self._round_trips.on(attachment.gateway)
+        known = self.round_trips.on(attachment.gateway)
         self.registrar.round_trip = known
         self.boundary = Boundary(attachment, at.boot, patience=PATIENCE * (known or 0.0))
-        self.registrar.start_clear(self._clear_path(), at.boot)
-        effects = self._transmit(at)
-        if effects:
-            self.roams.note("probe", at.boot)
+        if any(attachment.care_of_address in network for network in self.profile.ask_not_on):
+            text = "Not trusted: the profile says never to ask the home agent in clear on this network"
+            self.boundary.refused(Reason.NOT_ASKED, text, at.boot)
+        else:
+            self.vicinity.attach(attachment, at.boot)
+            self.registrar.start_clear(self.clear_path(), at.boot)
+            asked = self.transmit(at)
+            if asked:
+                self.roams.note("probe", at.boot)
+            effects += asked
         if self.secure_path:
             effects += self.secure_path.attach(attachment, at.boot, rebuild=rebuild)
         return effects
 
-    def _clear_path(self) -> ClearPath:
+    def clear_path(self) -> ClearPath:
+        """The path in clear from the attachment in use."""
         assert self.boundary is not None
         attachment = self.boundary.attachment
         return ClearPath(attachment.link_index, attachment.link_name, attachment.care_of_address)
 
-    # --- what the home agent says -------------------------------------------------------------------------------------
-
-    def _datagram_received(self, datagram: DatagramReceived, at: Instant) -> list[Effect]:
-        series = self.registrar.series_for(datagram.path)
-        if self.boundary is None:
-            return []
-        if series is None:
-            self._another_link_answered(datagram, at)
-            return []
-        match series.judge(datagram, at):
-            case Ignored(why, alarm):
-                severity = Severity.ALARM if alarm else Severity.WARNING
-                text = f"Not trusted: {why}, on {self.boundary.attachment.link_name} from {datagram.source}"
-                self.health.note("reply-rejected", text, at.boot, severity=severity)
-                return []
-            case Resynchronise(request, identification):
-                self.registrar.source.resynchronise(identification, request.sent)
-                text = f"The home agent's clock differs from ours by {self.registrar.source.offset:.0f} s"
-                self.health.note("clock-differs", text, at.boot, severity=Severity.INFO)
-                if not self._resynchronised:
-                    self._resynchronised = True
-                    self._restart(series, at)
-                return self._transmit(at)
-            case Denied(code, sentence):
-                return self._denied(series, f"{sentence} (code {code})", at)
-            case Accepted() as answer:
-                return self._accepted(series, answer, at)
-
-    def _restart(self, series: RegistrationSeries, at: Instant) -> None:
-        match series.path:
-            case ClearPath() as path:
+    def start_again(self, path: Path, at: Instant) -> None:
+        """A new series along a path."""
+        match path:
+            case ClearPath():
                 self.registrar.start_clear(path, at.boot)
-            case VpnPath() as path:
+            case VpnPath():
                 self.registrar.start_tunnel(path, at.boot)
+            case AgentPath() | HomePath():
+                nearby.start(self, path, at)
+            case _:
+                assert_never(path)
 
-    def _denied(self, series: RegistrationSeries, text: str, at: Instant) -> list[Effect]:
-        self.health.note("home-agent-refused", text, at.boot)
-        self.registrar.binding = None
-        if isinstance(series.path, ClearPath):
-            assert self.boundary is not None
-            self.boundary.refused(Reason.HOME_AGENT_REFUSED, f"Not trusted: {text}", at.boot)
-            self._monitor_until = None
-        else:
-            self.registrar.tunnel = None
-            self.registrar.retry_tunnel_at = at.boot + RETRY_TUNNEL
-        return []
+    def tunnel_in_udp(self, at: Instant) -> list[Effect]:
+        """After a registration: see to the keepalives of a tunnel in UDP, or that there are none (R-236)."""
+        return timing.begin_keepalive(self, at)
 
-    def _accepted(self, series: RegistrationSeries, answer: Accepted, at: Instant) -> list[Effect]:
-        newest = self.registrar.is_newest(answer)
-        self.health.mended("home-agent-refused", "home-agent-silent", "registration-not-sent")
-        match series.path:
-            case VpnPath() if answer.udp_tunnel:
-                return self._denied(series, "The home agent asks for a tunnel in UDP, which is not built", at)
-            case VpnPath() as path:
-                # TNC says nothing here: the request went through the VPN, whose addresses the agent trusts (R-96).
-                self.registrar.accepted(path, answer)
-                self.registrar.tunnel = None
-                if self.registrar.binding is None:
-                    # Granted for no time at all: asking again at once would be a storm (R-163).
-                    self.registrar.retry_tunnel_at = at.boot + RETRY_TUNNEL
-                self.roams.note("registered", at.boot)
-                return []
-            case ClearPath() as path:
-                if answer.udp_tunnel:
-                    # Inside nothing stands between: this is an alarm and no proof (X-28).
-                    return self._not_vouched_for("the home agent sees a NAT on the way to it", answer, at)
-                if not answer.trusted_networks_configured:
-                    why = "the home agent answered without vouching for this network (no TNC extension)"
-                    return self._not_vouched_for(why, answer, at)
-                return self._proved(path, answer, newest=newest, at=at)
-
-    def _not_vouched_for(self, why: str, answer: Accepted, at: Instant) -> list[Effect]:
-        """R-78: the agent can be reached but does not vouch for this network; it now holds a binding into the open."""
-        assert self.boundary is not None
-        self.registrar.source.accepted(answer.request.identification)
-        self.registrar.binding = None
-        text = f"Not trusted: {why}"
-        self.health.note("no-trusted-networks", text, at.boot, severity=Severity.ALARM)
-        self.boundary.refused(Reason.NO_TRUSTED_NETWORKS, text, at.boot)
-        self._monitor_until = self._reprobe_at = None
-        return []
-
-    def _proved(self, path: ClearPath, answer: Accepted, *, newest: bool, at: Instant) -> list[Effect]:
-        assert self.boundary is not None
-        timers = self.profile.timers
-        if answer.round_trip > self._round_trips.oldest_proof(timers.proof_max_age):
-            # Too old to prove where we are now; the answer to a fresh question will (X-27).
-            self.registrar.start_clear(path, at.boot)
-            return self._transmit(at)
-        attachment = self.boundary.attachment
-        first = self.boundary.verdict.trust is not Trust.TRUSTED
-        self.boundary.proved(picture.proof_of(self.profile, attachment, answer, at))
-        self._monitor_until = answer.request.sent.boot + timers.monitor
-        self._reprobe_at = None
-        self._round_trips.remember(attachment.gateway, answer.round_trip)
-        if first:
-            self.roams.note("verdict", at.boot)
-        self.health.mended("no-trusted-networks", "clock-differs")
-        if not newest:
-            # A request through the VPN left later, so the binding may be there: ask again, and move data then (X-27).
-            self.registrar.source.accepted(answer.request.identification)
-            self.registrar.start_clear(path, at.boot)
-            return self._transmit(at)
-        self.registrar.accepted(path, answer)
-        self.registrar.drop_series()
-        self.roams.note("registered", at.boot)
-        if self.secure_path is None:
-            return []
-        self.health.mended("gateway-unreachable", "gateway-unknown", "vpn-lost")
-        if self.profile.keep_vpn_inside:
-            self.secure_path.keep()
-            return []
-        return list(self.secure_path.close("the network is trusted"))
+    def transmit(self, at: Instant) -> list[Effect]:
+        """Whatever request is due now."""
+        return timing.transmit(self, at)
 
     # --- what the engine says -----------------------------------------------------------------------------------------
 
@@ -317,122 +246,49 @@ class Coordinator:
 
     # --- links that do not carry the home address -------------------------------------------------------------------
 
-    def _may_ask_about_others(self) -> bool:
+    def may_ask_about_others(self) -> bool:
         """Only when our own registrations rest: the home agent takes no Identification below one it has seen."""
         judged = self.boundary is not None and self.boundary.verdict.trust is not Trust.UNKNOWN
-        return judged and self.registrar.next_deadline() is None
+        return judged and self.registrar.next_deadline() is None and self.registrar.home_address is not None
 
     def _ask_about_others(self, at: Instant) -> list[Effect]:
-        if not self._may_ask_about_others():
+        if not self.may_ask_about_others():
             return []
+        self.other_links.peer = self.registrar.peer
         current, binding = self.attachments.current, self.registrar.binding
         taken = frozenset(
             ([current.care_of_address] if current else [])
-            + ([binding.path.source] if binding else [])
+            + ([binding.path.care_of_address] if binding else [])
             + ([self.secure_path.inner] if self.secure_path and self.secure_path.inner else [])
         )
         effects = self.other_links.transmit_due(at, self.registrar.source, taken)
         return [*effects, self.registrar.remember()] if effects else []
 
-    def _another_link_answered(self, datagram: DatagramReceived, at: Instant) -> None:
-        series = self.other_links.series_for(datagram.path)
-        if series is None:
-            return
-        outcome = series.judge(datagram, at)
-        oldest = self._round_trips.oldest_proof(self.profile.timers.proof_max_age)
-        self.other_links.answered(series, outcome, self.registrar.source, oldest=oldest)
-        if isinstance(outcome, Ignored) and outcome.alarm:
-            text = f"Not trusted: {outcome.why}, from {datagram.source}"
-            self.health.note("reply-rejected", text, at.boot, severity=Severity.ALARM)
-
-    # --- time ---------------------------------------------------------------------------------------------------------
-
-    def _deadlines(self) -> tuple[float | None, ...]:
-        binding = self.registrar.binding
-        renew = self._renew_at()
-        return (
-            self.registrar.next_deadline(),
-            self.registrar.retry_tunnel_at,
-            renew,
-            binding.expires if binding else None,
-            self._monitor_until,
-            self._reprobe_at,
-            self._replan_at,
-            self.boundary.deadline if self.boundary else None,
-            self.secure_path.deadline if self.secure_path else None,
-            self.other_links.next_deadline() if self._may_ask_about_others() else None,
-        )
-
-    def _renew_at(self) -> float | None:
-        """When to renew: inside by T_MONITOR (R-66), outside by the lifetime (R-73). None while a series runs."""
-        binding = self.registrar.binding
-        if binding is None or self.boundary is None or self.registrar.series_for(binding.path) is not None:
-            return None
-        if not isinstance(binding.path, ClearPath):
-            return binding.renew if self._traffic_flows() else None
-        monitor = binding.since + self.profile.timers.monitor - self.profile.timers.monitor_grace
-        return monitor if binding.renew is None else min(monitor, binding.renew)
-
-    def _deadline_passed(self, at: Instant) -> list[Effect]:
-        effects: list[Effect] = []
-        if self._monitor_until is not None and at.boot >= self._monitor_until:
-            # R-67: no proof for T_MONITOR seconds; close, and begin again as after a change of connectivity.
-            return self._connectivity_changed(at) if self.attachments.renew() else []
-        if self.boundary:
-            self.boundary.deadline_passed(at.boot)
-        binding = self.registrar.binding
-        if binding and binding.expires is not None and at.boot >= binding.expires:
-            self.registrar.binding = None
-            if isinstance(binding.path, ClearPath) and self.attachments.renew():
-                return self._connectivity_changed(at)
-        retry = self.registrar.retry_tunnel_at
-        if retry is not None and at.boot >= retry:
-            self.registrar.retry_tunnel_at = self.registrar.tunnel = None
-        renew = self._renew_at()
-        if renew is not None and at.boot >= renew:
-            self.registrar.renew(at.boot)
-        if self._reprobe_at is not None and at.boot >= self._reprobe_at:
-            self._reprobe_at = None
-            self.registrar.start_clear(self._clear_path(), at.boot)
-        if self._replan_at is not None and at.boot >= self._replan_at:
-            self._replan_at = None
-            self.plan = None
-        if self.secure_path:
-            effects += self.secure_path.deadline_passed(at.boot)
-        return effects + self._transmit(at)
-
-    def _transmit(self, at: Instant) -> list[Effect]:
-        effects, exhausted = self.registrar.transmit_due(at)
-        for series in exhausted:
-            if isinstance(series.path, ClearPath):
-                self._probe_exhausted(at)
-            else:
-                text = "The home agent does not answer through the VPN"
-                self.health.note("home-agent-silent", text, at.boot)
-                self.registrar.retry_tunnel_at = at.boot + RETRY_TUNNEL
-        return effects
-
-    def _probe_exhausted(self, at: Instant) -> None:
-        assert self.boundary is not None
-        if self.boundary.verdict.trust is Trust.TRUSTED:
-            return  # T_MONITOR decides.
-        if self.boundary.verdict.trust is Trust.UNKNOWN:
-            text = "Not trusted: neither the home agent nor the VPN gateway answered on this network"
-            self.boundary.refused(Reason.NOBODY_ANSWERED, text, at.boot)
-
     # --- after every input --------------------------------------------------------------------------------------------
 
     def _settle(self, at: Instant) -> list[Effect]:
-        """Outside: see to the VPN, and to a binding of its inner address (RFC 5266 section 3.4.2 step 4)."""
-        boundary, secure_path, registrar = self.boundary, self.secure_path, self.registrar
-        if boundary is None or boundary.verdict.trust is not Trust.UNTRUSTED:
+        """What a verdict asks for: outside the VPN and a binding of its inner address, inside the best way there is."""
+        boundary = self.boundary
+        if boundary is None:
             return []
+        match boundary.verdict.trust:
+            case Trust.UNKNOWN:
+                return []
+            case Trust.TRUSTED:
+                return nearby.settle(self, at)
+            case Trust.UNTRUSTED:
+                return [*self.vicinity.leave(), *self._settle_outside(boundary, at)]
+
+    def _settle_outside(self, boundary: Boundary, at: Instant) -> list[Effect]:
+        """RFC 5266 section 3.4.2 step 4."""
+        secure_path, registrar = self.secure_path, self.registrar
+        registrar.local = None
         self.roams.note("verdict", at.boot)
         effects = list(secure_path.require(at.boot)) if secure_path else []
         if secure_path is None or secure_path.state is not VpnState.UP or secure_path.inner is None:
             self._keep_asking(boundary, at)
             return effects
-        self._reprobe_at = None
+        self.reprobe_at = None
         path = VpnPath(secure_path.inner)
         if registrar.tunnel is not None and registrar.tunnel.path != path:
             registrar.tunnel = None
@@ -441,29 +297,25 @@ class Coordinator:
         running = registrar.tunnel is not None and not registrar.tunnel.exhausted
         if not bound and not running and not waiting:
             registrar.start_tunnel(path, at.boot)
-        return effects + self._transmit(at)
+        return effects + self.transmit(at)
 
     def _keep_asking(self, boundary: Boundary, at: Instant) -> None:
         """Outside without a VPN the question is repeated, more and more seldom; not where it was answered (R-77)."""
-        answered = boundary.verdict.reason is Reason.NO_TRUSTED_NETWORKS
-        if self._reprobe_at is None and not answered and not self.registrar.probing:
-            self._reprobe_at = at.boot + self._reprobe_pause
+        answered = boundary.verdict.reason in (Reason.NO_TRUSTED_NETWORKS, Reason.NOT_ASKED)
+        if self.reprobe_at is None and not answered and not self.registrar.probing:
+            self.reprobe_at = at.boot + self._reprobe_pause
             self._reprobe_pause = min(2 * self._reprobe_pause, RETRY_PROBE_MAX)
 
     def _replan(self) -> tuple[Effect, ...]:
-        traffic = planner.wished_traffic(
-            self.profile, self.boundary, self.registrar.binding, self.secure_path
-        )
-        plan = planner.make_plan(
-            self.profile, self.attachments.access_links, traffic=traffic, secure_path=self.secure_path
-        )
+        traffic = planner.wished_traffic(self)
+        plan = planner.make_plan(self, traffic)
         if plan == self.plan:
             return ()
         self.plan = plan
         self.plan_number += 1
         if isinstance(traffic, Held):
             self.applied_traffic = None
-        self._replan_at = None
+        self.replan_at = None
         return (ApplyPlan(plan, self.plan_number),)
 
     def _plan_applied(self, number: int, at: Instant) -> None:
@@ -472,17 +324,19 @@ class Coordinator:
         self.health.mended("plan-failed")
         if number != self.plan_number or self.plan is None:
             return
-        self._replan_at = None
+        self.replan_at = None
         self.applied_traffic = self.plan.traffic
-        if isinstance(self.plan.traffic, Tunnelled):
+        if self.traffic_flows:
             self.roams.finish(at.boot)
 
     def _effect_failed(self, code: str, cause: str, at: Instant) -> None:
         self.health.note(code, cause, at.boot)
         if code == "plan-failed":
             self.applied_traffic = None
-        if code == "plan-failed" and self._replan_at is None:
-            self._replan_at = at.boot + RETRY_PLAN
+        if code == "plan-failed" and self.replan_at is None:
+            self.replan_at = at.boot + RETRY_PLAN
 
-    def _traffic_flows(self) -> bool:
-        return isinstance(self.applied_traffic, Tunnelled)
+    @property
+    def traffic_flows(self) -> bool:
+        """Whether packets of the home address pass at this moment, as far as the kernel has confirmed."""
+        return self.applied_traffic is not None and not isinstance(self.applied_traffic, Held)

@@ -35,6 +35,11 @@ ADVICE = {
     "vpn-lost": "Nothing to do: the VPN is being rebuilt.",
     "mobike-missing": "The gateway does not speak MOBIKE, so each move needs a new VPN. Ask your administrator.",
     "plan-failed": "The network could not be set up as it should; traffic is held. See the journal of homewardd.",
+    "foreign-agent-refused": "Nothing to do: your own care-of address is used instead.",
+    "agent-left": "Nothing to do: your own care-of address is used, and the agent is tried again in a minute.",
+    "agent-rejected": "Somebody on this network pretends to be a mobility agent. It was not believed.",
+    "tunnel-silent": "Nothing to do. If it happens often, have the administrator shorten the keepalive interval.",
+    "binding-revoked": "The home agent's administrator ended the registration. It is asked for again.",
     "registration-not-sent": "The request could not be sent as it must be; without that nothing is trusted.",
     "fence-restored": "Find out which program changes the firewall: it must leave the tables named homeward alone.",
     "device-restored": "Find out which program deletes network devices: it must leave homeward0 alone.",
@@ -53,10 +58,19 @@ class Health:
         order = list(Severity)
         return tuple(sorted(self._items.values(), key=lambda item: (-order.index(item.severity), item.since)))
 
-    def note(self, code: str, text: str, at: float, *, severity: Severity = Severity.WARNING) -> None:
-        """Something is wrong, or still wrong."""
+    def note(
+        self,
+        code: str,
+        text: str,
+        at: float,
+        *,
+        severity: Severity = Severity.WARNING,
+        advice: str = "",
+    ) -> None:
+        """Something is wrong, or still wrong; `advice` where there is a better one than the code's own."""
         known = self._items.get(code)
-        item = HealthItem(code, severity, text, ADVICE.get(code, "See the journal of homewardd."), at)
+        advice = advice or ADVICE.get(code, "See the journal of homewardd.")
+        item = HealthItem(code, severity, text, advice, at)
         self._items[code] = item if known is None else replace(item, since=known.since)
 
     def no_address(self, links: tuple[str, ...], at: float) -> None:

@@ -10,12 +10,13 @@ link that begins to carry the home address is proved anew.
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from homeward.core.clock_sync import IdentificationSource
+from homeward.core.nonces import Identifications, NonceSource
 from homeward.core.pacing import TokenBucket
 from homeward.core.registration import (
     TTL_REVERSE_TUNNEL,
     Accepted,
     Denied,
+    DeniedByAgent,
     Ignored,
     Outcome,
     Peer,
@@ -45,7 +46,8 @@ class OtherLinks:
     """Side probes, one series for each stay on a link."""
 
     def __init__(self, peer: Peer, timers: Timers) -> None:
-        self._peer = peer
+        self.peer = peer
+        """The home agent, and the home address as far as it is known by now."""
         self._timers = timers
         self._buckets: dict[int, TokenBucket] = {}
         self._asked: dict[int, _Asked] = {}
@@ -61,7 +63,7 @@ class OtherLinks:
                 continue
             series = RegistrationSeries(
                 ClearPath(attachment.link_index, attachment.link_name, attachment.care_of_address),
-                self._peer,
+                self.peer,
                 lifetime=NO_LIFETIME,
                 timeout=self._timers.probe_timeout,
                 transmissions=self._timers.probe_transmissions,
@@ -100,7 +102,7 @@ class OtherLinks:
         return min(due, default=None)
 
     def transmit_due(
-        self, at: Instant, source: IdentificationSource, taken: frozenset[IPv4Address]
+        self, at: Instant, source: Identifications, taken: frozenset[IPv4Address]
     ) -> list[Effect]:
         """Questions that are due now. Never one for an address in `taken`: that would end the binding in use."""
         effects: list[Effect] = []
@@ -113,23 +115,24 @@ class OtherLinks:
                 asked.trust = Trust.UNTRUSTED
                 continue
             octets = series.transmit(at, source.issue(at))
-            effects.append(SendRegistration(series.path, self._peer.home_agent, octets, TTL_REVERSE_TUNNEL))
+            effects.append(SendRegistration(series.path, self.peer.home_agent, octets, TTL_REVERSE_TUNNEL))
         return effects
 
     def answered(
-        self, series: RegistrationSeries, outcome: Outcome, source: IdentificationSource, *, oldest: float
+        self, series: RegistrationSeries, outcome: Outcome, source: Identifications, *, oldest: float
     ) -> None:
         """Take in what an answer means; one older than `oldest` seconds proves nothing (X-27)."""
         asked = next(asked for asked in self._asked.values() if asked.series is series)
         match outcome:
-            case Ignored():
+            case Ignored() | DeniedByAgent():
                 pass
             case Resynchronise(request, identification):
                 source.resynchronise(identification, request.sent)
             case Denied():
                 asked.trust = Trust.UNTRUSTED
             case Accepted() as answer:
-                source.accepted(answer.request.identification)
+                nonces = isinstance(source, NonceSource)
+                source.accepted(answer.reply.identification if nonces else answer.request.identification)
                 vouched = answer.trusted_networks_configured and not answer.udp_tunnel
                 fresh = answer.round_trip <= oldest
                 asked.trust = Trust.TRUSTED if vouched and fresh else Trust.UNTRUSTED

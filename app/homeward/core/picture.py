@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Final, assert_never
 
 from homeward.core.registration import Accepted
-from homeward.model.access import AccessMode, Attachment, ClearPath
+from homeward.model.access import AccessMode, AgentPath, Attachment, HomePath, Path, VpnPath
 from homeward.model.instant import Instant
-from homeward.model.plan import Tunnelled
+from homeward.model.plan import AtHome, Held, Tunnelled, ViaAgent
 from homeward.model.profile import Profile
 from homeward.model.registration import AuthenticationAlgorithm
 from homeward.model.status import Blocked, ClientState, Proof, StatusSnapshot, Trust
@@ -27,12 +28,21 @@ ALGORITHM_NAMES = {
 }
 
 
-def proof_of(profile: Profile, attachment: Attachment, answer: Accepted, at: Instant) -> Proof:
+_STATES: Final = {
+    AccessMode.HOME: ClientState.HOME,
+    AccessMode.C: ClientState.TRUSTED_C,
+    AccessMode.F: ClientState.TRUSTED_F,
+    AccessMode.MC: ClientState.OUTSIDE_MC,
+}
+
+
+def proof_of(profile: Profile, attachment: Attachment, path: Path, answer: Accepted, at: Instant) -> Proof:
     """The proof that this attachment is inside, in values and in one sentence."""
     agent = profile.home_agent
     algorithm = ALGORITHM_NAMES[agent.algorithm]
+    through = f" through foreign agent {path.agent}" if isinstance(path, AgentPath) else ""
     text = (
-        f"Trusted: home agent {agent.address} answered in {answer.round_trip * 1000:.0f} ms,"
+        f"Trusted: home agent {agent.address} answered{through} in {answer.round_trip * 1000:.0f} ms,"
         f" signed with key 0x{agent.spi:x} ({algorithm}), network listed as trusted"
     )
     return Proof(
@@ -57,6 +67,7 @@ def draw(core: Coordinator, revision: int) -> StatusSnapshot:
     mode = _mode(core)
     state = _state(core, mode)
     binding = core.registrar.binding
+    path = binding.path if binding else None
     attachment = core.attachments.current
     verdict = core.boundary.verdict if core.boundary else None
     vpn = core.secure_path
@@ -67,12 +78,14 @@ def draw(core: Coordinator, revision: int) -> StatusSnapshot:
         trust=verdict.trust if verdict else Trust.UNKNOWN,
         proof=verdict.proof if verdict else None,
         profile=core.profile.name,
-        home_address=core.profile.home_agent.home_address,
+        home_address=core.registrar.home_address,
         home_agent=core.profile.home_agent.address,
-        care_of_address=binding.path.source if binding else None,
+        care_of_address=_care_of_address(core),
+        foreign_agent=path.agent if isinstance(path, AgentPath) else None,
+        udp_tunnel=binding is not None and binding.udp_tunnel is not None,
         access_link=attachment.link_name if attachment else "",
         access_address=attachment.care_of_address if attachment else None,
-        lifetime=binding.lifetime if binding else None,
+        lifetime=binding.lifetime if binding and not isinstance(path, HomePath) else None,
         binding_expires=binding.expires if binding else None,
         vpn=vpn.state if vpn else VpnState.DOWN,
         vpn_gateway=core.profile.gateway.host if core.profile.gateway else "",
@@ -90,18 +103,33 @@ def _mode(core: Coordinator) -> AccessMode:
     """The mode in which packets flow at this moment: only what the kernel confirmed."""
     traffic = core.plan.traffic if core.plan is not None else None
     # A plan that changes something else, the fence say, leaves the traffic as it was applied.
-    if not isinstance(traffic, Tunnelled) or traffic != core.applied_traffic:
+    if traffic is None or traffic != core.applied_traffic:
         return AccessMode.NONE
-    return AccessMode.C if isinstance(traffic.path, ClearPath) else AccessMode.MC
+    match traffic:
+        case Held():
+            return AccessMode.NONE
+        case Tunnelled(path):
+            return AccessMode.MC if isinstance(path, VpnPath) else AccessMode.C
+        case ViaAgent():
+            return AccessMode.F
+        case AtHome():
+            return AccessMode.HOME
+        case _:
+            assert_never(traffic)
+
+
+def _care_of_address(core: Coordinator) -> IPv4Address | None:
+    binding = core.registrar.binding
+    if binding is None or isinstance(binding.path, HomePath):
+        return None
+    return binding.path.care_of_address
 
 
 def _state(core: Coordinator, mode: AccessMode) -> ClientState:
     if core.boundary is None:
         return ClientState.NO_NETWORK
-    if mode is AccessMode.C:
-        return ClientState.TRUSTED_C
-    if mode is AccessMode.MC:
-        return ClientState.OUTSIDE_MC
+    if mode is not AccessMode.NONE:
+        return _STATES[mode]
     match core.boundary.verdict.trust:
         case Trust.UNKNOWN:
             return ClientState.DETECTING

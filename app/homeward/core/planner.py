@@ -1,60 +1,90 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From what is known to the whole wished state of the kernel. Whatever is not proved is held."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
 from homeward.core.binding import Binding
-from homeward.core.boundary import Boundary
-from homeward.core.secure_path import SecurePath
-from homeward.model.access import ClearPath, VpnPath
-from homeward.model.plan import Fence, Held, NetworkPlan, Traffic, Tunnelled
-from homeward.model.profile import Profile
+from homeward.model.access import AgentPath, Attachment, ClearPath, HomePath, VpnPath
+from homeward.model.encapsulation import Encapsulation
+from homeward.model.overhead import Layer, inner_mtu
+from homeward.model.plan import AtHome, Fence, Held, NetworkPlan, Traffic, Tunnelled, ViaAgent
 from homeward.model.status import Trust
 from homeward.model.vpn import VpnState
 
-OVERHEAD_CLEAR = 20
-"""IP-in-IP (wire-formats.md section 14)."""
-OVERHEAD_VPN = 100
+if TYPE_CHECKING:
+    from homeward.core.coordinator import Coordinator
+
+OVERHEAD_VPN: Final = 100
 """IP-in-IP inside ESP inside UDP is at most 85; rounded up so that 1500 gives the usual 1400."""
+OVERHEAD_VPN_UDP: Final = 112
+"""The same with a tunnel in UDP inside."""
+
+_LAYERS: Final = {
+    Encapsulation.IP_IN_IP: Layer.IP_IN_IP,
+    Encapsulation.GRE: Layer.GRE,
+    Encapsulation.MINIMAL: Layer.MINIMAL,
+}
 
 
-def wished_traffic(
-    profile: Profile, boundary: Boundary | None, binding: Binding | None, secure_path: SecurePath | None
-) -> Traffic:
+def wished_traffic(core: Coordinator) -> Traffic:
     """Where packets of the home address may go now.
 
-    In clear only along the very attachment that is proved trusted; through the VPN only while the gateway answers here.
+    Without the VPN only on the very attachment that is proved trusted; through the VPN only while the gateway answers.
     """
-    if boundary is None or binding is None:
+    boundary, binding = core.boundary, core.registrar.binding
+    if boundary is None or binding is None or core.registrar.home_address is None:
         return Held()
     attachment, trust = boundary.attachment, boundary.verdict.trust
-    match binding.path:
-        case ClearPath(index, _, source) as path:
-            here = index == attachment.link_index and source == attachment.care_of_address
-            if trust is Trust.TRUSTED and here:
-                return Tunnelled(path, profile.home_agent.address, attachment.mtu - OVERHEAD_CLEAR)
-        case VpnPath(inner) as path:
-            up = secure_path is not None and secure_path.state is VpnState.UP and secure_path.inner == inner
-            if trust is not Trust.UNKNOWN and up:
-                return Tunnelled(path, profile.home_agent.address, attachment.mtu - OVERHEAD_VPN)
-    return Held()
+    path = binding.path
+    if isinstance(path, VpnPath):
+        return _through_vpn(core, binding, path, attachment) if trust is not Trust.UNKNOWN else Held()
+    if trust is not Trust.TRUSTED or path.link_index != attachment.link_index:
+        return Held()
+    match path:
+        case ClearPath():
+            return _in_clear(core, binding, path, attachment)
+        case AgentPath() if path.is_co_located:
+            own = ClearPath(path.link_index, path.link_name, path.source)
+            return _in_clear(core, binding, own, attachment)
+        case AgentPath():
+            # The agent tunnels, and a path of the same width is all that is known of its way to the home agent.
+            return ViaAgent(path, inner_mtu(attachment.mtu, [_LAYERS[binding.encapsulation]]))
+        case HomePath():
+            return AtHome(path, attachment.mtu)
 
 
-def make_plan(
-    profile: Profile,
-    access_links: tuple[str, ...],
-    *,
-    traffic: Traffic,
-    secure_path: SecurePath | None,
-) -> NetworkPlan:
+def _in_clear(core: Coordinator, binding: Binding, path: ClearPath, attachment: Attachment) -> Traffic:
+    if path.source != attachment.care_of_address:
+        return Held()
+    udp = binding.udp_tunnel is not None
+    layer = Layer.UDP_TUNNEL if udp else _LAYERS[binding.encapsulation]
+    mtu = inner_mtu(attachment.mtu, [layer])
+    if udp and binding.encapsulation is Encapsulation.GRE:
+        mtu -= 4
+    return Tunnelled(path, core.profile.home_agent.address, mtu, binding.encapsulation, udp)
+
+
+def _through_vpn(core: Coordinator, binding: Binding, path: VpnPath, attachment: Attachment) -> Traffic:
+    vpn = core.secure_path
+    if vpn is None or vpn.state is not VpnState.UP or vpn.inner != path.source:
+        return Held()
+    udp = binding.udp_tunnel is not None
+    mtu = attachment.mtu - (OVERHEAD_VPN_UDP if udp else OVERHEAD_VPN)
+    return Tunnelled(path, core.profile.home_agent.address, mtu, binding.encapsulation, udp)
+
+
+def make_plan(core: Coordinator, traffic: Traffic) -> NetworkPlan:
     """The whole plan for this traffic."""
-    return NetworkPlan(
-        profile.home_agent.home_address,
-        profile.destinations,
+    home_address, vpn, nearby = core.registrar.home_address, core.secure_path, core.vicinity.path
+    fence = Fence(
+        core.profile.home_agent.address,
+        vpn.addresses if vpn is not None else (),
+        core.attachments.access_links,
         traffic,
-        Fence(
-            profile.home_agent.address,
-            secure_path.addresses if secure_path is not None else (),
-            access_links,
-            traffic,
-            secure_path.inner if secure_path is not None else None,
-        ),
+        vpn.inner if vpn is not None else None,
+        foreign_agent=nearby if isinstance(nearby, AgentPath) else None,
+        home_link=nearby if isinstance(nearby, HomePath) else None,
     )
+    return NetworkPlan(home_address, core.profile.destinations, traffic, fence)

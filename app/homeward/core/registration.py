@@ -3,12 +3,16 @@
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import Final
 
-from homeward.model.access import ClearPath, Path
+from homeward.model.access import AgentPath, HomePath, Path, VpnPath
+from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import WireError
 from homeward.model.inputs import DatagramReceived
 from homeward.model.instant import Instant
 from homeward.model.names import REGISTRATION_PORT
+from homeward.model.nat_traversal import UdpTunnelReply, UdpTunnelRequest
+from homeward.model.profile import ASSIGNED, ReplayStyle
 from homeward.model.registration import (
     Identification,
     MobilitySecurityAssociation,
@@ -17,13 +21,24 @@ from homeward.model.registration import (
     ReplyCode,
     RequestFlags,
 )
+from homeward.model.relay import AaaAssociation, MobileToForeign
 from homeward.model.reply_codes import sentence_for
-from homeward.wire import authenticator
+from homeward.model.revocation import RevocationSupport
+from homeward.wire import authenticator, relay
 from homeward.wire import registration as codec
-from homeward.wire.identification import low32
+from homeward.wire.decoded import DecodedReply
+from homeward.wire.identification import high32, low32
 
-TTL_REVERSE_TUNNEL = 255
+TTL_REVERSE_TUNNEL: Final = 255
 """Every request that asks for a reverse tunnel carries it (RFC 3024 section 3.2, R-213)."""
+TTL_AT_HOME: Final = 64
+"""A deregistration asks for no tunnel (X-10)."""
+
+_ENCAPSULATION_FLAGS: Final = {
+    Encapsulation.IP_IN_IP: RequestFlags(0),
+    Encapsulation.GRE: RequestFlags.GRE,
+    Encapsulation.MINIMAL: RequestFlags.MINIMAL,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +67,16 @@ class Accepted:
     """The smaller of asked and granted, in seconds, counted from the sending of the request (R-152)."""
     trusted_networks_configured: bool
     round_trip: float
-    udp_tunnel: bool = False
-    """The home agent saw a NAT on the way and will tunnel in UDP (RFC 3519), which we never ask for yet."""
+    reply: RegistrationReply
+    """What the authenticator covers of the answer."""
+    challenge: bytes | None = None
+    """What the foreign agent wants answered in the next request (RFC 4721 section 3.3)."""
+
+    @property
+    def udp_tunnel(self) -> UdpTunnelReply | None:
+        """The tunnel in UDP that the home agent assents to, None where there is to be none (R-227, R-228)."""
+        tunnel = self.reply.udp_tunnel
+        return tunnel if tunnel is not None and tunnel.will_tunnel else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +95,21 @@ class Denied:
     sentence: str
 
 
-Outcome = Ignored | Accepted | Resynchronise | Denied
+@dataclass(frozen=True, slots=True)
+class DeniedByAgent:
+    """A foreign agent will not serve us. Mostly unsigned: a ground to leave the agent, never to trust or to close.
+
+    `relayed` says that the home agent had accepted (the foreign agent's error stands beside its reply, R-160).
+    """
+
+    code: int
+    sentence: str
+    lifetime: int
+    challenge: bytes | None = None
+    relayed: bool = False
+
+
+Outcome = Ignored | Accepted | Resynchronise | Denied | DeniedByAgent
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +120,29 @@ class Peer:
     home_address: IPv4Address
     association: MobilitySecurityAssociation
     nai: str | None
+    replay: ReplayStyle = ReplayStyle.TIMESTAMPS
+
+
+@dataclass(frozen=True, slots=True)
+class AgentShare:
+    """What a request through a foreign agent says and proves to the agent itself (RFC 4721, R-145)."""
+
+    association: MobilitySecurityAssociation | None = None
+    aaa: AaaAssociation | None = None
+    challenge: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a request asks for besides the binding itself."""
+
+    encapsulation: Encapsulation = Encapsulation.IP_IN_IP
+    udp_tunnel: UdpTunnelRequest | None = None
+    revocable: bool = False
+    share: AgentShare = AgentShare()
+
+
+PLAIN: Final = Terms()
 
 
 class RegistrationSeries:
@@ -91,8 +151,18 @@ class RegistrationSeries:
     After `transmissions` requests without an answer the series is exhausted one more doubling later.
     """
 
-    def __init__(self, path: Path, peer: Peer, *, lifetime: int, timeout: float, transmissions: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        peer: Peer,
+        *,
+        lifetime: int,
+        timeout: float,
+        transmissions: int,
+        terms: Terms = PLAIN,
+    ) -> None:
         self.path = path
+        self.terms = terms
         self._peer = peer
         self._lifetime = lifetime
         self._timeout = timeout
@@ -101,29 +171,65 @@ class RegistrationSeries:
         self.deadline: float | None = None
         self.exhausted = False
 
+    @property
+    def destination(self) -> IPv4Address:
+        """Where requests are sent: the foreign agent on a path through one, else the home agent (R-132)."""
+        return self.path.agent if isinstance(self.path, AgentPath) else self._peer.home_agent
+
+    @property
+    def ttl(self) -> int:
+        """The TTL of requests."""
+        return TTL_AT_HOME if isinstance(self.path, HomePath) else TTL_REVERSE_TUNNEL
+
     def start(self, at: float) -> None:
         """Make the first transmission due at `at` (boot seconds)."""
         self.deadline = at
 
     def transmit(self, at: Instant, identification: Identification) -> bytes:
         """The octets of the next request; sets the deadline of the one after it."""
-        peer = self._peer
-        # The trust probe never carries the NAI: the home address alone identifies us, and an untrusted link need not
-        # learn who we are (RFC 5266 section 5, R-51).
+        peer, terms = self._peer, self.terms
         request = RegistrationRequest(
             self._lifetime,
             peer.home_address,
             home_agent=peer.home_agent,
-            care_of_address=self.path.source,
+            care_of_address=self.path.care_of_address,
             identification=identification,
-            flags=RequestFlags.DECAPSULATE_SELF | RequestFlags.REVERSE_TUNNEL,
-            nai=None if isinstance(self.path, ClearPath) else peer.nai,
+            flags=self._flags(),
+            nai=self._nai(),
+            udp_tunnel=terms.udp_tunnel,
+            revocation_support=RevocationSupport(high32(identification)) if terms.revocable else None,
         )
         self.pending = Pending(identification, at, self._lifetime)
         self._left -= 1
         self.deadline = at.boot + self._timeout
         self._timeout *= 2
-        return codec.encode_request(request, peer.association)
+        octets = codec.encode_request(request, peer.association)
+        if not isinstance(self.path, AgentPath):
+            return octets
+        share = terms.share
+        return relay.tell_foreign_agent(
+            octets,
+            MobileToForeign(challenge=share.challenge),
+            aaa=share.aaa,
+            mobile_foreign=share.association,
+        )
+
+    def _flags(self) -> RequestFlags:
+        """D for a care-of address of our own and never else (R-138); T wherever there is a tunnel."""
+        match self.path:
+            case HomePath():
+                return RequestFlags(0)
+            case AgentPath(is_co_located=False):
+                own = RequestFlags(0)
+            case _:
+                own = RequestFlags.DECAPSULATE_SELF
+        return own | RequestFlags.REVERSE_TUNNEL | _ENCAPSULATION_FLAGS[self.terms.encapsulation]
+
+    def _nai(self) -> str | None:
+        """Outside the VPN the home address alone identifies us where there is one: an untrusted link need not learn who
+        we are (RFC 5266 section 5, R-51)."""
+        known = self._peer.home_address != ASSIGNED
+        return None if known and not isinstance(self.path, VpnPath) else self._peer.nai
 
     @property
     def may_transmit(self) -> bool:
@@ -143,29 +249,63 @@ class RegistrationSeries:
             decoded = codec.decode(datagram.octets)
         except WireError as error:
             return Ignored(f"a malformed reply ({error})", alarm=False)
-        reply = decoded.message
-        if not isinstance(reply, RegistrationReply):
+        if not isinstance(decoded, DecodedReply):
             return Ignored("a request instead of a reply", alarm=False)
-        pending = self.pending
+        reply, pending = decoded.message, self.pending
         if pending is None or low32(reply.identification) != low32(pending.identification):
             return Ignored(
                 "a reply that answers no outstanding request (replayed or late)", alarm=pending is not None
             )
+        association = self.terms.share.association
+        if association is not None and not authenticator.verify(
+            datagram.octets, decoded, association, by=relay.MOBILE_FOREIGN
+        ):
+            return Ignored("a reply without the foreign agent's signature, or a wrong one", alarm=True)
         if not reply.by_home_agent:
-            # No MN-HA extension can be asked of a foreign agent: a hint at most, never a ground to act (R-150).
-            return Ignored(f"an unsigned denial by a foreign agent ({sentence_for(reply.code)})", alarm=False)
+            return self._denied_by_agent(decoded)
         if not authenticator.verify(datagram.octets, decoded, self._peer.association):
             return Ignored("a reply whose signature is missing or wrong", alarm=True)
-        if reply.home_address != self._peer.home_address or reply.home_agent != self._peer.home_agent:
+        if reply.home_agent != self._peer.home_agent or not self._is_about_us(reply):
             return Ignored("a signed reply about other addresses", alarm=True)
-        return self._judge_signed(reply, pending, at)
+        return self._judge_signed(decoded, pending, at)
 
-    def _judge_signed(self, reply: RegistrationReply, pending: Pending, at: Instant) -> Outcome:
+    def _is_about_us(self, reply: RegistrationReply) -> bool:
+        """Whether it is about our home address, or assigns us one (R-274)."""
+        if self._peer.home_address == ASSIGNED:
+            return reply.nai == self._peer.nai and (
+                not reply.is_success or not reply.home_address.is_unspecified
+            )
+        return reply.home_address == self._peer.home_address
+
+    def _denied_by_agent(self, decoded: DecodedReply) -> Outcome:
+        reply = decoded.message
+        if not isinstance(self.path, AgentPath):
+            # Nobody asked a foreign agent: a hint at most, never a ground to act (R-150).
+            return Ignored(f"an unsigned denial by a foreign agent ({reply.sentence})", alarm=False)
+        try:
+            part = relay.read_from_foreign_agent(decoded)
+        except WireError as error:
+            return Ignored(f"a malformed denial ({error})", alarm=False)
+        self.pending = self.deadline = None
+        return DeniedByAgent(reply.code, reply.sentence, reply.lifetime, part.challenge)
+
+    def _judge_signed(self, decoded: DecodedReply, pending: Pending, at: Instant) -> Outcome:
+        reply = decoded.message
         if reply.code == ReplyCode.IDENTIFICATION_MISMATCH:
             self.pending = None
             return Resynchronise(pending, reply.identification)
-        if reply.identification != pending.identification:
+        if self._peer.replay is ReplayStyle.TIMESTAMPS and reply.identification != pending.identification:
             return Ignored("a signed reply with another Identification", alarm=True)
+        challenge = None
+        if isinstance(self.path, AgentPath):
+            try:
+                part = relay.read_from_foreign_agent(decoded)
+            except WireError as error:
+                return Ignored(f"a malformed addition by the foreign agent ({error})", alarm=False)
+            if part.error is not None and reply.is_success:
+                self.pending = self.deadline = None
+                return DeniedByAgent(part.error, sentence_for(part.error), 0, part.challenge, relayed=True)
+            challenge = part.challenge
         self.pending = None
         self.deadline = None
         if not reply.is_success:
@@ -175,13 +315,19 @@ class RegistrationSeries:
             min(reply.lifetime, pending.lifetime),
             trusted_networks_configured=reply.trusted_networks_configured,
             round_trip=at.boot - pending.sent.boot,
-            udp_tunnel=reply.udp_tunnel is not None and reply.udp_tunnel.will_tunnel,
+            reply=reply,
+            challenge=challenge,
         )
 
 
 def _arrived_wrongly(datagram: DatagramReceived, peer: Peer) -> str:
-    if datagram.source != peer.home_agent or datagram.source_port != REGISTRATION_PORT:
-        return f"a reply from {datagram.source} port {datagram.source_port}, which is not the home agent"
-    if isinstance(datagram.path, ClearPath) and datagram.link_index != datagram.path.link_index:
+    path = datagram.path
+    if isinstance(path, AgentPath):
+        expected, who = path.agent, "the foreign agent that was asked"
+    else:
+        expected, who = peer.home_agent, "the home agent"
+    if datagram.source != expected or datagram.source_port != REGISTRATION_PORT:
+        return f"a reply from {datagram.source} port {datagram.source_port}, which is not {who}"
+    if not isinstance(path, VpnPath) and datagram.link_index != path.link_index:
         return "a reply that came in by another link than the request went out"
     return ""
