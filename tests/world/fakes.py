@@ -11,13 +11,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
-from homeward.model.access import Link, Path
-from homeward.model.errors import AdapterError, LocalProtocolError, PlanError, Unavailable
-from homeward.model.inputs import DatagramReceived
+from homeward.model.access import HomePath, Link, Path
+from homeward.model.errors import (
+    AdapterError,
+    LinkError,
+    LocalProtocolError,
+    PlanError,
+    Unavailable,
+    WireError,
+)
+from homeward.model.inputs import AgentAdvertised, DatagramReceived
 from homeward.model.instant import Instant
 from homeward.model.journal import Journal
 from homeward.model.names import REGISTRATION_PORT
 from homeward.model.plan import EMPTY_PLAN, Held, NetworkPlan
+from homeward.wire.echo import decode_echo
+from homeward.wire.udp_tunnel import decode_tunnel_data
 
 
 class FakeClock:
@@ -84,6 +93,64 @@ class FakeLinks:
         self.set(*(replace(link, **fields) if link.name == name else link for link in self.links))  # type: ignore[arg-type]
 
 
+class FakeAgents:
+    """Agent discovery on links that a test speaks on. `gone` are links that are not there; `solicited` what left."""
+
+    def __init__(self) -> None:
+        self.watched: frozenset[int] = frozenset()
+        self.solicited: list[tuple[int, IPv4Address, IPv4Address]] = []
+        self.gone: set[int] = set()
+        self._observer: Callable[[AgentAdvertised], None] | None = None
+
+    def start(self, observer: Callable[[AgentAdvertised], None]) -> None:
+        self._observer = observer
+
+    def watch(self, links: frozenset[int]) -> None:
+        if self._observer is None:
+            raise LocalProtocolError("watch() before start()")
+        self.watched = links - self.gone
+
+    def solicit(self, link_index: int, source: IPv4Address, destination: IPv4Address) -> None:
+        if self._observer is None:
+            raise LocalProtocolError("solicit() before start()")
+        if link_index in self.gone:
+            raise LinkError("asking for mobility agents", 19)
+        self.solicited.append((link_index, source, destination))
+
+    def stop(self) -> None:
+        self.watched = frozenset()
+        self._observer = None
+
+    def advertise(self, link_index: int, packet: bytes, hardware_address: bytes = b"\2\0\0\0\0\1") -> None:
+        """An agent speaks on a link."""
+        if link_index in self.watched and self._observer is not None:
+            self._observer(AgentAdvertised(link_index, packet, hardware_address))
+
+
+class FakeHomeLinks:
+    """Remembers where the home address is announced; `events` says what happened, in order."""
+
+    def __init__(self) -> None:
+        self.announced: HomePath | None = None
+        self.events: list[str] = []
+        self.gone: set[int] = set()
+
+    def announce(self, path: HomePath) -> None:
+        self.announced = None
+        if path.link_index in self.gone:
+            raise LinkError(f"announcing {path.source} on {path.link_name}", 19)
+        self.announced = path
+        self.events.append("announce")
+
+    def withdraw(self, path: HomePath) -> None:
+        if self.announced == path:
+            self.announced = None
+            self.events.append("withdraw")
+
+    def stop(self) -> None:
+        self.announced = None
+
+
 @dataclass(frozen=True, slots=True)
 class SentRegistration:
     """A datagram that left; `port` is the path's own."""
@@ -144,8 +211,18 @@ class FakeRegistrations:
         """A datagram comes back to the socket that sent `to`; nothing is reported if that is closed."""
         if self._ports.get(to.path) != to.port or self._observer is None or port != REGISTRATION_PORT:
             return
+        if octets[:1] == b"\4" and not _answers_keepalive(octets, source or to.destination):
+            return  # data of the tunnel
         link = getattr(to.path, "link_index", 99) if link_index is None else link_index
         self._observer(DatagramReceived(to.path, octets, source or to.destination, port, link))
+
+
+def _answers_keepalive(octets: bytes, source: IPv4Address) -> bool:
+    try:
+        echo = decode_echo(decode_tunnel_data(octets).payload)
+    except WireError:
+        return False
+    return echo.is_reply and echo.source == source
 
 
 class FakeNetworkPlans:

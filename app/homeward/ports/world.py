@@ -9,8 +9,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Protocol
 
-from homeward.model.access import Link, Path
-from homeward.model.inputs import DatagramReceived
+from homeward.model.access import HomePath, Link, Path
+from homeward.model.inputs import AgentAdvertised, DatagramReceived
 from homeward.model.instant import Instant
 from homeward.model.journal import Journal
 from homeward.model.plan import NetworkPlan
@@ -41,14 +41,48 @@ class Links(Protocol):
     async def stop(self) -> None: ...
 
 
+class AgentDiscovery(Protocol):
+    """Router Advertisements and Solicitations on access links (RFC 5944 section 2)."""
+
+    def start(self, observer: Callable[[AgentAdvertised], None]) -> None: ...
+
+    def watch(self, links: frozenset[int]) -> None:
+        """Hear the links with these indexes, and no others; one that is gone is passed over. Raises NotPermitted."""
+
+    def solicit(self, link_index: int, source: IPv4Address, destination: IPv4Address) -> None:
+        """Send one solicitation by this link, with a TTL of 1, from exactly this address (0.0.0.0 while there is
+        none) to a group or to all. Raises LinkError when the link is not there, NotPermitted."""
+
+    def stop(self) -> None: ...
+
+
+class HomeLinks(Protocol):
+    """ARP for the home address, on the home link alone (RFC 5944 section 4.6)."""
+
+    def announce(self, path: HomePath) -> None:
+        """Answer ARP for the home address on this link, and on no other, and say so by gratuitous ARP, a few times
+        without waiting for it (R-190). Raises LinkError when the link is not there, NotPermitted."""
+
+    def withdraw(self, path: HomePath) -> None:
+        """Answer no more on this link from this moment on (R-189); never fails."""
+
+    def stop(self) -> None:
+        """Answer nowhere."""
+
+
 class Registrations(Protocol):
-    """UDP 434 sockets, one per path, kept as long as the path lives (RFC 3519 section 4.4)."""
+    """UDP 434 sockets, one per path, kept as long as the path lives (RFC 3519 section 4.4).
+
+    Data of a tunnel in UDP arrives there too and is not reported, but for echo replies from the home agent itself:
+    the answers to keepalives (RFC 3519 section 4.9).
+    """
 
     def start(self, observer: Callable[[DatagramReceived], None]) -> None: ...
 
     def send(self, path: Path, destination: IPv4Address, octets: bytes, *, ttl: int) -> None:
-        """Send at once. On a clear path the datagram never enters a tunnel or IPsec; where that cannot be promised
-        (the XFRM bypass is refused) nothing is sent. Raises LinkError, NotPermitted, Unavailable."""
+        """Send at once. But for the VPN's path the datagram never enters a tunnel or IPsec; where that cannot be
+        promised (the XFRM bypass is refused) nothing is sent. On an agent's path the frame goes to its hardware
+        address, whatever `destination` is. Raises LinkError, NotPermitted, Unavailable."""
 
     def retain(self, paths: frozenset[Path]) -> None:
         """Close the sockets of all other paths."""
