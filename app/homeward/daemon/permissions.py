@@ -10,7 +10,7 @@ from typing import Protocol
 from homeward.bus.callers import user_name
 from homeward.bus.control import Caller
 from homeward.bus.errors import Refused
-from homeward.daemon.settings import MACHINE
+from homeward.daemon.profile_words import MACHINE
 from homeward.model.errors import AdapterError
 from homeward.model.profile import Profile
 

@@ -6,12 +6,14 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Mapping
+from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 Fault = str
 Check = Callable[[str], str | None]
 """Says what would be allowed if the text is not, else None."""
+Choice = TypeVar("Choice", bound=Enum)
 
 _NOWHERE: Final = IPv4Address(0)
 _LONGEST_QUOTE: Final = 60
@@ -91,12 +93,29 @@ class Table:
             return default
         return value
 
-    def address(self, key: str) -> IPv4Address:
-        """The IPv4 address of one host."""
-        allowed = 'allowed is the IPv4 address of one host, such as "10.0.0.2"'
+    def choice(self, key: str, default: Choice) -> Choice:
+        """One of the words of the default's enumeration."""
+        words = {one.value: one for one in type(default)}
+        quoted = [f"“{word}”" for word in words]
+        allowed = f"allowed is {', '.join(quoted[:-1])} or {quoted[-1]}"
+        value = self._take(key, required=False, allowed=allowed)
+        if value is None:
+            return default
+        if not isinstance(value, str) or value not in words:
+            self.fault(key, f"{found(value)}; {allowed}")
+            return default
+        return words[value]
+
+    def address(self, key: str, *, instead: Mapping[str, IPv4Address] | None = None) -> IPv4Address:
+        """The IPv4 address of one host, or what one of the words `instead` stands for."""
+        words = instead or {}
+        also = "".join(f', or "{word}"' for word in words)
+        allowed = f'allowed is the IPv4 address of one host, such as "10.0.0.2"{also}'
         value = self._take(key, required=True, allowed=allowed)
         if value is None:
             return _NOWHERE
+        if isinstance(value, str) and value in words:
+            return words[value]
         try:
             address = IPv4Address(value) if isinstance(value, str) else None
         except ValueError:
@@ -105,6 +124,12 @@ class Table:
             self.fault(key, f"{found(value)}; {allowed}")
             return _NOWHERE
         return address
+
+    def network(self, key: str) -> IPv4Network | None:
+        """One IPv4 prefix; None where the key is left out."""
+        allowed = 'allowed is an IPv4 prefix, such as "10.77.0.0/24"'
+        value = self._take(key, required=False, allowed=allowed)
+        return None if value is None else self._network(key, value, allowed)
 
     def networks(
         self, key: str, *, default: tuple[IPv4Network, ...] | None = None
@@ -157,6 +182,20 @@ class Table:
             self.fault(key, f"{shown}; needed is {allowed}")
             return None
         return Table(value, self.path_of(key), self._faults, elsewhere=self._elsewhere)
+
+    def tables(self, key: str) -> tuple[Table, ...]:
+        """A list of tables, [[key]]; they are counted from 1 in what is said about them."""
+        value = self._take(key, required=False, allowed="")
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            self.fault(key, f"{found(value)}; needed is [[{self.path_of(key)}]], once for each")
+            return ()
+        path = self.path_of(key)
+        return tuple(
+            Table(item, f"{path}[{number}]", self._faults, elsewhere=self._elsewhere)
+            for number, item in enumerate(value, start=1)
+        )
 
     def no_others(self) -> None:
         """Note each key that was not asked for, with the known one that is nearest to it."""

@@ -9,13 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from homeward.daemon.settings import _KEYS_OF, load_profiles, parse_profile, read_profile
+from homeward.daemon.profile_reader import KEYS_OF
+from homeward.daemon.settings import load_profiles, parse_profile, read_profile
+from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import ProfileError
-from homeward.model.profile import GatewaySettings, Timers
+from homeward.model.profile import (
+    ASSIGNED,
+    ForeignAgentSettings,
+    ForeignAgentUse,
+    GatewaySettings,
+    ReplayStyle,
+    SecretReference,
+    Timers,
+)
 from homeward.model.registration import AuthenticationAlgorithm
 
 KEY = "scrypt:" + "0a" * 16 + ":" + "1b" * 16
 PSK = "scrypt:" + "2c" * 16 + ":" + "3d" * 16
+FA = "scrypt:" + "4e" * 16 + ":" + "5f" * 16
 ME = frozenset({os.geteuid()})
 
 FULL = f"""
@@ -30,6 +41,9 @@ spi = 0x100
 algorithm = "hmac-sha256"
 key = {{ secret = "mn-ha", fingerprint = "{KEY}" }}
 nai = "laptop@example.test"
+home_network = "10.77.0.0/24"
+replay = "nonces"
+encapsulation = "gre"
 
 [vpn]
 gateway = "gw.example.test"
@@ -44,6 +58,25 @@ esp_proposals = ["aes256gcm16"]
 destinations = ["10.0.0.0/8"]
 keep_vpn_inside = true
 nat_inside = true
+force_udp = true
+use_foreign_agents = "prefer"
+ask_not_on = ["192.168.77.0/24"]
+
+[[foreign_agent]]
+agent = "10.1.3.1"
+spi = 0x200
+algorithm = "hmac-md5"
+key = {{ secret = "mn-fa", fingerprint = "{FA}" }}
+
+[[foreign_agent]]
+agent = "10.1.4.1"
+spi = 0x201
+algorithm = "hmac-sha1"
+key = {{ secret = "mn-fa-4", fingerprint = "{FA}" }}
+
+[aaa]
+spi = 2
+key = {{ secret = "mn-aaa", fingerprint = "{FA}" }}
 
 [timers]
 lifetime = 600
@@ -55,6 +88,7 @@ proof_max_age = 4
 vpn_retry = 1
 vpn_retry_max = 30
 vpn_answer = 5
+keepalive = 25
 """
 
 
@@ -89,17 +123,53 @@ def test_every_key_is_read() -> None:
     assert profile.destinations == (IPv4Network("10.0.0.0/8"),)
     assert profile.keep_vpn_inside
     assert profile.nat_inside
-    assert profile.timers == Timers(600, 30, 5, 1.5, 3, 4, 1, 30, 5)
+    assert profile.timers == Timers(600, 30, 5, 1.5, 3, 4, 1, 30, 5, 25)
+
+
+@pytest.mark.rows("R-129", "R-111")
+def test_every_key_of_home_and_of_foreign_agents_is_read() -> None:
+    profile = parse_profile(FULL, "office.toml")
+    agent = profile.home_agent
+    assert agent.home_network == IPv4Network("10.77.0.0/24")
+    assert agent.replay is ReplayStyle.NONCES
+    assert agent.encapsulation is Encapsulation.GRE
+    assert profile.force_udp
+    assert profile.use_foreign_agents is ForeignAgentUse.PREFER
+    assert profile.ask_not_on == (IPv4Network("192.168.77.0/24"),)
+    md5, sha1 = AuthenticationAlgorithm.HMAC_MD5, AuthenticationAlgorithm.HMAC_SHA1
+    assert profile.foreign_agents == (
+        ForeignAgentSettings(IPv4Address("10.1.3.1"), 0x200, algorithm=md5, key=SecretReference("mn-fa", FA)),
+        ForeignAgentSettings(
+            IPv4Address("10.1.4.1"), 0x201, algorithm=sha1, key=SecretReference("mn-fa-4", FA)
+        ),
+        ForeignAgentSettings(None, 2, algorithm=md5, key=SecretReference("mn-aaa", FA)),
+    )
+
+
+@pytest.mark.rows("R-129", "R-274")
+def test_a_home_address_may_be_assigned() -> None:
+    profile = parse_profile(
+        replaced('home_address = "10.77.0.10"', 'home_address = "assigned"'), "office.toml"
+    )
+    assert profile.home_agent.home_address == ASSIGNED
+    assert profile.home_agent.nai == "laptop@example.test"
 
 
 def test_what_may_be_left_out() -> None:
     short = FULL[: FULL.index("[policy]")].replace('nai = "laptop@example.test"\n', "")
-    short = "\n".join(line for line in short.splitlines() if "proposals" not in line)
+    optional = ("proposals", "home_network", "replay", "encapsulation")
+    short = "\n".join(line for line in short.splitlines() if not any(key in line for key in optional))
     profile = parse_profile(short, "office.toml")
     assert profile.home_agent.nai is None
+    assert profile.home_agent.home_network is None
+    assert profile.home_agent.replay is ReplayStyle.TIMESTAMPS
+    assert profile.home_agent.encapsulation is Encapsulation.IP_IN_IP
     assert profile.timers == Timers()
     assert profile.destinations == (IPv4Network("0.0.0.0/0"),)
     assert not profile.keep_vpn_inside
+    assert not profile.force_udp
+    assert (profile.foreign_agents, profile.ask_not_on) == ((), ())
+    assert profile.use_foreign_agents is ForeignAgentUse.WHEN_REQUIRED
     assert profile.gateway is not None
     assert profile.gateway.proposals == GatewaySettings.__dataclass_fields__["proposals"].default
     without_vpn = short[: short.index("[vpn]")]
@@ -279,11 +349,113 @@ MISTAKES = {
         'secrt = "psk"',
         [r"vpn\.pre_shared_key\.secrt: unknown key; did you mean “secret”", r"secret: missing"],
     ),
+    "home address by another word": (
+        'home_address = "10.77.0.10"',
+        'home_address = "dynamic"',
+        [r"home_agent\.home_address: found “dynamic”; .*or \"assigned\""],
+    ),
+    "home network as host": (
+        '"10.77.0.0/24"',
+        '"10.77.0.1/24"',
+        [r"home_agent\.home_network: found “10\.77\.0\.1/24” names a host"],
+    ),
+    "home network as list": (
+        '"10.77.0.0/24"',
+        '["10.77.0.0/24"]',
+        [r"home_agent\.home_network: found a list"],
+    ),
+    "home network of one host": (
+        '"10.77.0.0/24"',
+        '"10.77.0.10/32"',
+        [r"home_agent\.home_network: .*no two hosts"],
+    ),
+    "home network of others": (
+        '"10.77.0.0/24"',
+        '"10.78.0.0/24"',
+        [r"home_agent\.home_network: found 10\.78\.0\.0/24, which does not hold the home address"],
+    ),
+    "home address of a network": (
+        'home_address = "10.77.0.10"',
+        'home_address = "10.77.0.255"',
+        [r"home_agent\.home_address: found 10\.77\.0\.255, which no host of 10\.77\.0\.0/24 can have"],
+    ),
+    "home never asked": (
+        '["192.168.77.0/24"]',
+        '["192.168.77.0/24", "10.77.0.0/16"]',
+        [r"policy\.ask_not_on: found 10\.77\.0\.0/16, which holds home_agent\.home_network"],
+    ),
+    "replay": ('"nonces"', '"random"', [r"home_agent\.replay: found “random”; .*“timestamps” or “nonces”"]),
+    "replay as number": ('replay = "nonces"', "replay = 1", [r"home_agent\.replay: found 1; allowed"]),
+    "encapsulation": (
+        '"gre"',
+        '"vxlan"',
+        [r"encapsulation: found “vxlan”; .*“ip-in-ip”, “gre” or “minimal”"],
+    ),
+    "minimal in UDP": (
+        '"gre"',
+        '"minimal"',
+        [r"home_agent\.encapsulation: found “minimal” .*policy\.force_udp"],
+    ),
+    "force": ("force_udp = true", "force_udp = 1", [r"policy\.force_udp: found 1; allowed is true or false"]),
+    "use of foreign agents": (
+        '"prefer"',
+        '"always"',
+        [r"use_foreign_agents: found “always”; .*“never”, “when-required” or “prefer”"],
+    ),
+    "keys that are never used": (
+        '"prefer"',
+        '"never"',
+        [r"policy\.use_foreign_agents: found “never” together with keys for foreign agents"],
+    ),
+    "ask not on": ('["192.168.77.0/24"]', '"192.168.77.0/24"', [r"policy\.ask_not_on: .*allowed is a list"]),
+    "one foreign agent twice": (
+        'agent = "10.1.4.1"',
+        'agent = "10.1.3.1"',
+        [r"foreign_agent\[2\]\.agent: found 10\.1\.3\.1, which stands there already"],
+    ),
+    "foreign agent is home agent": (
+        'agent = "10.1.4.1"',
+        'agent = "10.0.0.2"',
+        [r"foreign_agent\[2\]\.agent: found 10\.0\.0\.2, which is the home agent"],
+    ),
+    "foreign agent without a key": (
+        f'key = {{ secret = "mn-fa", fingerprint = "{FA}" }}\n',
+        "",
+        [r"foreign_agent\[1\]\.key: missing; needed is \{ secret"],
+    ),
+    "foreign agent's spi": ("spi = 0x201", "spi = 200", [r"foreign_agent\[2\]\.spi: found 200; .*256"]),
+    "foreign agent's unknown key": (
+        'agent = "10.1.4.1"',
+        'address = "10.1.4.1"',
+        [r"foreign_agent\[2\]\.agent: missing", r"foreign_agent\[2\]\.address: .*“home_agent\.address”"],
+    ),
+    "foreign agent with the home agent's key": (
+        'secret = "mn-fa"',
+        'secret = "mn-ha"',
+        [r"foreign_agent\[1\]\.key\.secret: the same secret as home_agent\.key\.secret"],
+    ),
+    "foreign agent with the gateway's key": (
+        'secret = "mn-fa-4"',
+        'secret = "psk"',
+        [r"foreign_agent\[2\]\.key\.secret: the same secret as vpn\.pre_shared_key"],
+    ),
+    "server with the home agent's key": (
+        'secret = "mn-aaa"',
+        'secret = "mn-ha"',
+        [r"aaa\.key\.secret: the same secret as home_agent"],
+    ),
+    "server's spi": ("spi = 2\n", "spi = 3\n", [r"aaa\.spi: found 3; allowed is 2 .*256"]),
+    "server's algorithm": (
+        "spi = 2\n",
+        'spi = 2\nalgorithm = "hmac-md5"\n',
+        [r"aaa\.algorithm: unknown key; did you mean “home_agent\.algorithm”"],
+    ),
+    "keepalive": ("keepalive = 25", "keepalive = 9", [r"timers\.keepalive: found 9; .*from 10 to 3600"]),
     "not TOML": ("[policy]", "[policy", [r"^office\.toml: not valid TOML: .*line"]),
 }
 
 
-@pytest.mark.rows("R-83", "R-106", "R-163")
+@pytest.mark.rows("R-83", "R-106", "R-129", "R-163")
 @pytest.mark.parametrize("what", MISTAKES)
 def test_mistake(what: str) -> None:
     old, new, patterns = MISTAKES[what]
@@ -291,6 +463,13 @@ def test_mistake(what: str) -> None:
     for pattern in patterns:
         assert re.search(pattern, text), f"{pattern!r} not in {text!r}"
     assert all(line.startswith("office.toml: ") for line in text.splitlines())
+
+
+@pytest.mark.rows("R-129", "R-274")
+def test_an_assigned_home_address_needs_somebody_to_assign_it_to() -> None:
+    assigned = replaced('home_address = "10.77.0.10"', 'home_address = "assigned"')
+    text = fault_of(assigned.replace('nai = "laptop@example.test"\n', ""))
+    assert 'home_agent.nai: missing; with home_address = "assigned"' in text
 
 
 def test_all_faults_come_at_once() -> None:
@@ -319,7 +498,7 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(text: str) -> None:
 
 
 def test_the_keys_that_are_searched_for_are_the_keys_that_are_read() -> None:
-    for table, keys in _KEYS_OF.items():
+    for table, keys in KEYS_OF.items():
         head = f"[{table}]" if table else 'name = "office"'
         for key in keys:
             start = FULL.index(head)
@@ -330,13 +509,25 @@ def test_the_example_can_be_used_as_it_is_and_with_every_line_switched_on() -> N
     text = files("homeward.data").joinpath("profiles", "example.toml").read_text(encoding="utf-8")
     plain = parse_profile(text, "example.toml")
     assert plain.timers == Timers()
-    switched_on = re.sub(r"^# (?=[a-z_]+ = )", "", text, flags=re.MULTILINE)
+    switched_on = re.sub(r"^# (?=[a-z_]+ = |\[)", "", text, flags=re.MULTILINE)
     assert switched_on != text
     full = parse_profile(switched_on, "example.toml")
     # What stands there commented out is the default.
     assert (full.timers, full.destinations) == (plain.timers, plain.destinations)
     assert full.gateway == plain.gateway
     assert full.home_agent.nai is not None
+    assert full.home_agent.home_network is not None
+    assert (full.home_agent.replay, full.home_agent.encapsulation) == (
+        plain.home_agent.replay,
+        plain.home_agent.encapsulation,
+    )
+    assert (full.use_foreign_agents, full.force_udp) == (plain.use_foreign_agents, plain.force_udp)
+    assert [one.agent is None for one in full.foreign_agents] == [False, True]
+    for table, keys in KEYS_OF.items():
+        missing = [
+            key for key in keys if not re.search(rf"^(# )?(\[[a-z_.]*)?{key}( = |\])", text, re.MULTILINE)
+        ]
+        assert not missing, f"the example says nothing of {missing} in {table!r}"
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
