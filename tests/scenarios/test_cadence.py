@@ -78,7 +78,10 @@ def test_every_request_has_an_identification_of_its_own_and_says_the_rest_again(
     requests = [request(each) for _, each in sent(world, ClearPath)]
     identifications = [each.identification for each in requests]
     assert identifications == sorted(set(identifications))
-    assert len({replace(each, identification=identifications[0], revocation_support=None) for each in requests}) == 1
+    assert (
+        len({replace(each, identification=identifications[0], revocation_support=None) for each in requests})
+        == 1
+    )
     assert len(requests) == 4
 
 

@@ -267,7 +267,7 @@ def _proved_nearby(
             f"through the foreign agent {path.agent}" if isinstance(path, AgentPath) else "from the home link"
         )
         text = f"The home agent does not vouch for this network when it is asked {who}"
-        core.health.note("no-trusted-networks", text, at.boot, severity=Severity.ALARM)
+        core.health.note("agent-not-vouched-for", text, at.boot, severity=Severity.ALARM)
         return back_to_co_located(core, at)
     late = answer.round_trip > core.round_trips.oldest_proof(core.profile.timers.proof_max_age)
     if not trusted or not newest or late:
@@ -279,7 +279,7 @@ def _proved_nearby(
         return back_to_co_located(core, at)
     core.registrar.finish_series()
     core.vicinity.accepted(path, answer.challenge)
-    core.health.mended("foreign-agent-refused")
+    core.health.mended("foreign-agent-refused", "agent-not-vouched-for", "agent-left")
     core.roams.note("registered", at.boot)
     return core.tunnel_in_udp(at)
 

@@ -36,6 +36,8 @@ ADVICE = {
     "mobike-missing": "The gateway does not speak MOBIKE, so each move needs a new VPN. Ask your administrator.",
     "plan-failed": "The network could not be set up as it should; traffic is held. See the journal of homewardd.",
     "foreign-agent-refused": "Nothing to do: your own care-of address is used instead.",
+    "agent-not-vouched-for": "Your own care-of address is used instead. Tell your administrator: the home agent's"
+    " list of trusted networks lacks the foreign agent's address, or somebody stands between.",
     "agent-left": "Nothing to do: your own care-of address is used, and the agent is tried again in a minute.",
     "agent-rejected": "Somebody on this network pretends to be a mobility agent. It was not believed.",
     "tunnel-silent": "Nothing to do. If it happens often, have the administrator shorten the keepalive interval.",
