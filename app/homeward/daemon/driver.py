@@ -9,8 +9,10 @@ from ipaddress import IPv4Address
 from homeward.core.challenges import ForeignKeys
 from homeward.core.coordinator import Coordinator
 from homeward.daemon.executor import Executor, World, undo
-from homeward.model.access import ClearPath, Link, VpnPath
+from homeward.model.access import ClearPath, Link, Path, VpnPath
+from homeward.model.errors import AdapterError
 from homeward.model.inputs import (
+    AgentAdvertised,
     DatagramReceived,
     DeadlinePassed,
     EffectFailed,
@@ -21,6 +23,7 @@ from homeward.model.inputs import (
     VpnReported,
 )
 from homeward.model.journal import IdentificationState
+from homeward.model.plan import Held
 from homeward.model.profile import Profile
 from homeward.model.registration import MobilitySecurityAssociation, Spi
 from homeward.model.relay import AaaAssociation
@@ -99,12 +102,15 @@ class Driver:
         self._task.add_done_callback(self._ended)
         self._clock.watch(self._notice_sleep)
         self._world.registrations.start(self._datagram)
+        self._world.agents.start(self._advertised)
         await self._world.vpn.start(self._report)
         await self._links.start(self._observe)
 
     async def stop(self, *, leave_plan: bool = False) -> None:
         """End: VPN down and the machine as we found it, or with `leave_plan` just stop working. Raises AdapterError."""
         self._world.plans.hold()  # From here on nobody watches the links.
+        self._world.home_links.stop()
+        self._world.agents.stop()
         self._clock.watch(None)
         await self._links.stop()
         if self._task is not None:
@@ -132,11 +138,21 @@ class Driver:
         return self._core.snapshot()
 
     def _observe(self, links: tuple[Link, ...]) -> None:
+        # Heard before the core knows of the link: an agent may answer the first solicitation at once.
+        try:
+            self._world.agents.watch(frozenset(link.index for link in links if link.access and link.carrier))
+        except AdapterError as error:
+            log.warning("%s", error)
         self.feed(LinksObserved(links))
 
     def _datagram(self, datagram: DatagramReceived) -> None:
         if self._inputs.qsize() < MOST_WAITING:
             self.feed(datagram)
+
+    def _advertised(self, advertisement: AgentAdvertised) -> None:
+        # Half of the room is kept for answers: advertisements come again, and anybody on the link can make them up.
+        if self._inputs.qsize() < MOST_WAITING // 2:
+            self.feed(advertisement)
 
     def _report(self, report: VpnReport) -> None:
         self.feed(VpnReported(report))
@@ -191,14 +207,20 @@ class Driver:
             self._observer(snapshot)
 
     def _retain_sockets(self) -> None:
-        """Sockets of links and inner addresses that are gone are closed; the others keep their ports."""
-        snapshot = self._core.snapshot()
-        paths = set(self._core.other_links.paths)
-        attachment = self._core.attachments.current
+        """Sockets of links and inner addresses that are gone are closed; the others keep their ports (R-230)."""
+        core = self._core
+        paths: set[Path] = set(core.other_links.paths)
+        paths.update(series.path for series in core.registrar.series)
+        attachment = core.attachments.current
         if attachment is not None:
             paths.add(ClearPath(attachment.link_index, attachment.link_name, attachment.care_of_address))
-        if snapshot.vpn_inner_address is not None:
-            paths.add(VpnPath(snapshot.vpn_inner_address))
+        inner = core.snapshot().vpn_inner_address
+        if inner is not None:
+            paths.add(VpnPath(inner))
+        if core.registrar.binding is not None:
+            paths.add(core.registrar.binding.path)
+        if core.plan is not None and not isinstance(core.plan.traffic, Held):
+            paths.add(core.plan.traffic.path)
         self._world.registrations.retain(frozenset(paths))
 
 

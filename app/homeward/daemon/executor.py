@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Carries the core's effects out through the adapters, and turns what becomes of them into inputs.
 
-What protects or tells the time of a hand-over happens at once: holding traffic, and the request in clear. Plans follow
-one another in a queue; a request through the VPN and every order to the IKE engine wait for the plan that was wished
-before them, because the fence lets them pass only from then on.
+What protects or tells the time of a hand-over happens at once: holding traffic, the request in clear, leaving ARP for
+the home address to others. Plans follow one another in a queue; a request by any other path, the home address's
+announcement and every order to the IKE engine wait for the plan that was wished before them, because the fence lets
+them pass only from then on.
 """
 
 import asyncio
@@ -13,8 +14,9 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from homeward.daemon.journal_keeper import JournalKeeper
-from homeward.model.access import ClearPath
+from homeward.model.access import ClearPath, HomePath
 from homeward.model.effects import (
+    AnnounceHomeAddress,
     ApplyPlan,
     CheckVpn,
     Effect,
@@ -22,8 +24,10 @@ from homeward.model.effects import (
     ResolveGateway,
     SaveIdentification,
     SendRegistration,
+    SendSolicitation,
     StartVpn,
     StopVpn,
+    WithdrawHomeAddress,
 )
 from homeward.model.errors import AdapterError, PlanError, Unavailable
 from homeward.model.inputs import EffectFailed, GatewayResolved, Input, PlanApplied, VpnReported
@@ -31,9 +35,17 @@ from homeward.model.plan import EMPTY_PLAN, Held
 from homeward.model.profile import GatewaySettings
 from homeward.model.secret import Secret
 from homeward.model.vpn import VpnFailed
-from homeward.ports.world import NameQueries, NetworkPlans, Registrations, VpnEngine
+from homeward.ports.world import (
+    AgentDiscovery,
+    HomeLinks,
+    NameQueries,
+    NetworkPlans,
+    Registrations,
+    VpnEngine,
+)
 
 log = logging.getLogger("plan")
+link_log = logging.getLogger("links")
 ike_log = logging.getLogger("ike")
 
 VpnOrder = StartVpn | MoveVpn | CheckVpn | StopVpn
@@ -48,6 +60,8 @@ class World:
     vpn: VpnEngine
     names: NameQueries
     journal: JournalKeeper
+    agents: AgentDiscovery
+    home_links: HomeLinks
 
 
 async def undo(world: World) -> None:
@@ -81,7 +95,8 @@ class Executor:
         self._failed = failed
         self._newest_plan = 0
         self._configured: object = None
-        self._plans: asyncio.Queue[ApplyPlan | SendRegistration] = asyncio.Queue()
+        self._plans: asyncio.Queue[ApplyPlan | SendRegistration | AnnounceHomeAddress] = asyncio.Queue()
+        self._home: HomePath | None = None
         self._orders: asyncio.Queue[tuple[VpnOrder, int]] = asyncio.Queue()
         self._done = 0
         self._done_changed = asyncio.Event()
@@ -107,11 +122,17 @@ class Executor:
                     if isinstance(plan.traffic, Held):
                         self._world.plans.hold()
                     self._plans.put_nowait(effect)
-                case SendRegistration(path):
-                    if isinstance(path, ClearPath):
-                        self._send(effect)
-                    else:
-                        self._plans.put_nowait(effect)
+                case SendRegistration(ClearPath()):
+                    self._send(effect)
+                case SendRegistration():
+                    self._plans.put_nowait(effect)
+                case SendSolicitation():
+                    self._solicit(effect)
+                case AnnounceHomeAddress(path):
+                    self._home = path
+                    self._plans.put_nowait(effect)
+                case WithdrawHomeAddress(path):
+                    self._withdraw(path)
                 case StartVpn() | MoveVpn() | CheckVpn() | StopVpn():
                     self._orders.put_nowait((effect, self._newest_plan))
                 case ResolveGateway():
@@ -138,12 +159,37 @@ class Executor:
         except AdapterError as error:
             self._feed(EffectFailed("registration-not-sent", f"The registration could not be sent: {error}"))
 
+    def _solicit(self, effect: SendSolicitation) -> None:
+        try:
+            self._world.agents.solicit(effect.link_index, effect.source, effect.destination)
+        except AdapterError as error:
+            # Another follows, and most networks have no agent: nothing that the user would have to know.
+            link_log.info("%s on %s", error, effect.link_name)
+
+    def _withdraw(self, path: HomePath) -> None:
+        if self._home == path:  # What still waits to be announced must not be, afterwards.
+            self._home = None
+        self._world.home_links.withdraw(path)
+
+    def _announce(self, path: HomePath) -> None:
+        if path != self._home:
+            return
+        try:
+            self._world.home_links.announce(path)
+        except AdapterError as error:
+            cause = f"The home address could not be announced on the home link: {error}"
+            self._feed(EffectFailed("home-not-announced", cause))
+
     async def _work_plans(self) -> None:
         while True:
             work = await self._plans.get()
-            if isinstance(work, SendRegistration):
-                self._send(work)
-                continue
+            match work:
+                case SendRegistration():
+                    self._send(work)
+                    continue
+                case AnnounceHomeAddress(path):
+                    self._announce(path)
+                    continue
             if work.number == self._newest_plan:  # A superseded plan must not open what a newer one closes.
                 await self._apply(work)
             self._done = work.number

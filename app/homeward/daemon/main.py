@@ -17,6 +17,8 @@ from homeward.adapters import core_dumps
 from homeward.adapters.boottime_clock import BoottimeClock
 from homeward.adapters.dns_gateway import DnsGateway
 from homeward.adapters.file_journal import FileJournals
+from homeward.adapters.home_link import ArpHomeLinks
+from homeward.adapters.icmp_agents import IcmpAgents
 from homeward.adapters.kernel_switches import KernelSwitches
 from homeward.adapters.netlink_links import NetlinkLinks
 from homeward.adapters.netlink_plan import NetlinkPlans
@@ -134,6 +136,8 @@ async def _serve(options: argparse.Namespace) -> int:
         engine,
         DnsGateway(),
         JournalKeeper(FileJournals(options.state / STATE_FILE), FileJournals(options.runtime / WANTED_FILE)),
+        IcmpAgents(),
+        ArpHomeLinks(),
     )
     profiles = partial(load_profiles, options.config)
     server: BusServer | None = None

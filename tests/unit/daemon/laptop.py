@@ -13,7 +13,9 @@ from homeward.model.errors import AdapterError
 from homeward.model.inputs import DatagramReceived
 from tests.unit.daemon.parts import PSK
 from tests.world.fakes import (
+    FakeAgents,
     FakeClock,
+    FakeHomeLinks,
     FakeJournals,
     FakeLinks,
     FakeNameQueries,
@@ -60,6 +62,8 @@ class Laptop:
     links: FakeLinks = field(default_factory=lambda: FakeLinks(ETHERNET))
     plans: FakeNetworkPlans = field(default_factory=FakeNetworkPlans)
     registrations: FakeRegistrations = field(default_factory=FakeRegistrations)
+    agents: FakeAgents = field(default_factory=FakeAgents)
+    home_links: FakeHomeLinks = field(default_factory=FakeHomeLinks)
     vpn_world: FakeVpnWorld = field(default_factory=FakeVpnWorld)
     until_reboot: FakeJournals = field(default_factory=FakeJournals)
 
@@ -71,7 +75,9 @@ class Laptop:
         """What a daemon that begins now has in its hands."""
         names = FakeNameQueries({"gw.example.test": (self.vpn_world.gateway,)})
         journal = JournalKeeper(FakeJournals(), self.until_reboot)
-        return World(self.registrations, self.plans, self.engine, names, journal)
+        return World(
+            self.registrations, self.plans, self.engine, names, journal, self.agents, self.home_links
+        )
 
     def receive(self, datagram: DatagramReceived) -> None:
         """A datagram arrives on a registration socket."""

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from homeward.daemon.driver import Driver
+from homeward.model.access import HomePath
 from homeward.model.errors import IkeError, PlanError, Unavailable
 from homeward.model.inputs import DatagramReceived
 from homeward.model.plan import EMPTY_PLAN, Held, NetworkPlan
@@ -180,3 +181,31 @@ async def test_setting_the_clock_is_no_waking_up(laptop: Driven) -> None:
     await settle()
     assert laptop.plans.events == []
     assert len(laptop.registrations.sent) == asked
+
+
+async def test_flood_of_advertisements_leaves_room_for_an_answer(laptop: Driven) -> None:
+    """Anybody on the link can advertise: what the home agent says must still be heard."""
+    await laptop.driver.start()
+    await settle()
+    for _ in range(20_000):
+        laptop.agents.advertise(2, b"\x45")
+    waiting = laptop.driver._inputs.qsize()
+    assert waiting < 16
+    laptop.receive(forged(1))
+    assert laptop.driver._inputs.qsize() == waiting + 1
+    await until(laptop.driver._inputs.empty)
+
+
+async def test_agents_are_heard_on_access_links_with_a_carrier_until_the_end(laptop: Driven) -> None:
+    await laptop.driver.start()
+    assert laptop.agents.watched == {2}
+    laptop.links.change("eth0", carrier=False)
+    assert laptop.agents.watched == frozenset()
+    laptop.links.change("eth0", carrier=True, access=False)
+    assert laptop.agents.watched == frozenset()
+    laptop.links.change("eth0", access=True)
+    assert laptop.agents.watched == {2}
+    laptop.home_links.announce(HomePath(2, "eth0", IPv4Address("10.77.0.10")))
+    await laptop.driver.stop()
+    assert laptop.agents.watched == frozenset()
+    assert laptop.home_links.announced is None
