@@ -13,7 +13,7 @@ from homeward.daemon.driver import Driver
 from homeward.daemon.executor import World, undo
 from homeward.daemon.guard import find_profile, summarise
 from homeward.daemon.secret_store import SecretStore
-from homeward.daemon.settings import Profiles
+from homeward.daemon.settings import Profiles, known_home_address
 from homeward.model.access import Link
 from homeward.model.errors import AdapterError, HomewardError
 from homeward.model.health import HealthItem, Severity
@@ -180,6 +180,7 @@ class Client:
             profile,
             key=secrets.key,
             pre_shared_key=secrets.pre_shared_key,
+            foreign_keys=secrets.foreign_keys,
             clock=self._clock,
             links=self._links,
             world=self._world,
@@ -262,7 +263,7 @@ class Client:
         return StatusSnapshot(
             state=ClientState.WAITING_FOR_SECRET,
             profile=profile.name,
-            home_address=profile.home_agent.home_address,
+            home_address=known_home_address(profile),
             home_agent=profile.home_agent.address,
             vpn_gateway=profile.gateway.host if profile.gateway else "",
             blocked=Blocked(WAITING, self._fence_stands) if self._fence_stands else None,
@@ -273,6 +274,5 @@ class Client:
 def _closed(profile: Profile, access_links: tuple[str, ...]) -> NetworkPlan:
     """Everything held and fenced: all that can be done for a profile whose secrets are not there."""
     agent = profile.home_agent
-    return NetworkPlan(
-        agent.home_address, profile.destinations, Held(), Fence(agent.address, (), access_links, Held(), None)
-    )
+    fence = Fence(agent.address, (), access_links, Held(), None)
+    return NetworkPlan(known_home_address(profile), profile.destinations, Held(), fence)

@@ -11,7 +11,7 @@ from homeward.bus.control import Caller, Control
 from homeward.bus.errors import BadProfile, NoSuchProfile, Refused
 from homeward.bus.messages import ProfileSummary
 from homeward.daemon.permissions import Permissions, require_may_use
-from homeward.daemon.settings import PROFILE_SUFFIX, Profiles
+from homeward.daemon.settings import PROFILE_SUFFIX, Profiles, known_home_address
 from homeward.model.profile import Profile
 from homeward.model.secret import Secret
 from homeward.model.status import StatusSnapshot
@@ -92,7 +92,7 @@ def summarise(profiles: Profiles) -> tuple[ProfileSummary, ...]:
             profile.name,
             owner=profile.owner,
             file=profiles.files.get(profile.name, ""),
-            home_address=profile.home_agent.home_address,
+            home_address=known_home_address(profile),
             gateway=profile.gateway.host if profile.gateway else "",
         )
         for profile in profiles.usable.values()

@@ -13,8 +13,9 @@ from typing import Final
 
 from homeward.bus.secret_text import FORMS_IN_WORDS, secret_from_text
 from homeward.daemon.fingerprint import SALT_OCTETS, fingerprint
-from homeward.daemon.settings import read_profile
+from homeward.daemon.settings import known_home_address, read_profile
 from homeward.model.errors import ProfileError
+from homeward.model.profile import ForeignAgentUse
 from homeward.model.registration import MINIMUM_KEY_OCTETS
 from homeward.model.secret import Secret
 
@@ -56,13 +57,25 @@ def _check(file: Path) -> int:
     profile = read_profile(file, writers=None)
     gateway = profile.gateway.host if profile.gateway else "none: outside there will be no connection"
     print(f"{file}: right. Profile “{profile.name}” of {profile.owner}")
-    print(f"  home address  {profile.home_agent.home_address} at home agent {profile.home_agent.address}")
-    print(f"  VPN gateway   {gateway}")
+    agent = profile.home_agent
+    home_address = f"assigned to {agent.nai}" if known_home_address(profile) is None else agent.home_address
+    print(f"  home address    {home_address} at home agent {agent.address}")
+    print(f"  home link       {agent.home_network or 'none: always away'}")
+    print(f"  VPN gateway     {gateway}")
+    keys = ", ".join(str(one.agent or "their server") for one in profile.foreign_agents)
+    print(f"  foreign agents  {_USES[profile.use_foreign_agents]}{f'; keys for {keys}' if keys else ''}")
     try:
         read_profile(file)
     except ProfileError as error:
         print(f"Before homewardd takes it:\n{error}")
     return 0
+
+
+_USES: Final = {
+    ForeignAgentUse.NEVER: "never",
+    ForeignAgentUse.WHEN_REQUIRED: "only where one demands it",
+    ForeignAgentUse.PREFER: "wherever one offers itself",
+}
 
 
 def _fingerprint(descriptor: int | None) -> int:

@@ -47,10 +47,11 @@ class _Expected:
 
 @dataclass(frozen=True, slots=True)
 class ProfileSecrets:
-    """The secrets of one profile, all of them."""
+    """The secrets of one profile, all of them; those of foreign agents in the profile's order."""
 
     key: Secret
     pre_shared_key: Secret | None
+    foreign_keys: tuple[Secret, ...] = ()
 
 
 class SecretStore:
@@ -64,25 +65,31 @@ class SecretStore:
         self._checking = asyncio.Lock()
 
     def needed(self, profile: Profile) -> tuple[SecretNeeded, ...]:
-        """The secrets of this profile that nobody has supplied yet."""
-        return tuple(
-            SecretNeeded(
-                expected.reference.reference,
-                expected.purpose,
-                owner=expected.owner,
-                fingerprint=expected.reference.fingerprint,
-            )
-            for expected in _expected_by(profile)
-            if expected.slot not in self._kept
-        )
+        """The secrets of this profile that nobody has supplied yet; one that serves twice is needed once."""
+        missing: dict[tuple[str, str, str], SecretNeeded] = {}
+        for expected in _expected_by(profile):
+            if expected.slot not in self._kept:
+                needed = SecretNeeded(
+                    expected.reference.reference,
+                    expected.purpose,
+                    owner=expected.owner,
+                    fingerprint=expected.reference.fingerprint,
+                )
+                missing.setdefault(expected.slot, needed)
+        return tuple(missing.values())
 
     def secrets_of(self, profile: Profile) -> ProfileSecrets | None:
         """All secrets of this profile, or None while one is missing. forget() wipes them."""
-        found = [self._kept.get(expected.slot) for expected in _expected_by(profile)]
-        key, pre_shared_key = (*found, None)[:2]
-        if key is None or None in found:
+        found = [
+            secret
+            for expected in _expected_by(profile)
+            if (secret := self._kept.get(expected.slot)) is not None
+        ]
+        if len(found) < len(tuple(_expected_by(profile))):
             return None
-        return ProfileSecrets(key, pre_shared_key)
+        key, *others = found
+        pre_shared_key = others.pop(0) if profile.gateway is not None else None
+        return ProfileSecrets(key, pre_shared_key, tuple(others))
 
     @property
     def health(self) -> tuple[HealthItem, ...]:
@@ -197,7 +204,7 @@ class SecretStore:
 
 
 def _expected_by(profile: Profile) -> Iterator[_Expected]:
-    """The home agent's key first, then the gateway's."""
+    """The home agent's key first, then the gateway's, then those of foreign agents in their order."""
     agent, gateway = profile.home_agent, profile.gateway
     yield _Expected(
         profile.name,
@@ -213,6 +220,15 @@ def _expected_by(profile: Profile) -> Iterator[_Expected]:
             gateway.pre_shared_key,
             purpose=f"the key shared with the VPN gateway {gateway.host}",
             shortest=1,
+        )
+    for one in profile.foreign_agents:
+        whom = "the server that foreign agents ask" if one.agent is None else f"the foreign agent {one.agent}"
+        yield _Expected(
+            profile.name,
+            profile.owner,
+            one.key,
+            purpose=f"the key shared with {whom} (SPI {one.spi})",
+            shortest=MINIMUM_KEY_OCTETS,
         )
 
 

@@ -12,6 +12,7 @@ import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ from homeward.daemon.profile_contradictions import contradictions
 from homeward.daemon.profile_reader import PLACE_OF, read_tables
 from homeward.daemon.profile_table import Fault, Table
 from homeward.model.errors import ProfileError
-from homeward.model.profile import Profile
+from homeward.model.profile import ASSIGNED, Profile
 
 VERSION: Final = 1
 PROFILE_SUFFIX: Final = ".toml"
@@ -117,6 +118,12 @@ def parse_profile(text: str, source: str) -> Profile:
     if faults:
         raise ProfileError("\n".join(f"{source}: {fault}" for fault in faults))
     return profile
+
+
+def known_home_address(profile: Profile) -> IPv4Address | None:
+    """The home address that the profile names; None where the home agent assigns one (R-274)."""
+    address = profile.home_agent.home_address
+    return None if address == ASSIGNED else address
 
 
 def _check_writers(status: os.stat_result, path: str, writers: frozenset[int]) -> None:

@@ -15,7 +15,16 @@ from homeward.model.plan import EMPTY_PLAN, Held
 from homeward.model.secret import Secret
 from homeward.model.status import ClientState
 from tests.unit.daemon.laptop import Laptop, settle
-from tests.unit.daemon.parts import ALICE, KEY, PSK, profile
+from tests.unit.daemon.parts import (
+    AAA,
+    ALICE,
+    FOREIGN,
+    KEY,
+    PSK,
+    profile,
+    with_assigned_home_address,
+    with_foreign_agents,
+)
 
 
 class Served(Laptop):
@@ -74,6 +83,27 @@ async def test_connect_that_fails_leaves_the_machine_open_and_can_be_repeated(la
     laptop.links.refuses = None
     await laptop.connect()
     assert laptop.plans.standing != EMPTY_PLAN
+
+
+async def test_foreign_agents_keys_are_waited_for_like_the_others(laptop: Served) -> None:
+    laptop.profiles = Profiles({"office": with_foreign_agents(profile())})
+    await laptop.connect()
+    assert laptop.state is ClientState.WAITING_FOR_SECRET
+    assert [one.reference for one in laptop.client.snapshot().secrets_needed] == ["mn-fa", "mn-aaa"]
+    await laptop.client.offer_secret("mn-fa", Secret(FOREIGN), ALICE)
+    assert laptop.state is ClientState.WAITING_FOR_SECRET
+    await laptop.client.offer_secret("mn-aaa", Secret(AAA), ALICE)
+    await settle()
+    assert laptop.state not in (ClientState.WAITING_FOR_SECRET, ClientState.DISCONNECTED)
+
+
+async def test_a_home_address_that_is_still_to_be_assigned_is_not_shown(laptop: Served) -> None:
+    laptop.profiles = Profiles({"office": with_assigned_home_address(profile())})
+    await laptop.client.connect("office", ALICE)
+    assert laptop.state is ClientState.WAITING_FOR_SECRET
+    assert laptop.client.snapshot().home_address is None
+    (summary,) = await laptop.client.profiles()
+    assert summary.home_address is None
 
 
 async def test_block_of_a_killed_life_stands_though_the_links_cannot_be_watched(laptop: Served) -> None:

@@ -17,7 +17,20 @@ from tests.unit.daemon.test_settings import FULL, write
 def test_a_right_profile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "office.toml")
     assert main(["check", str(path)]) == 0
-    assert f"{path}: right. Profile “office” of alice" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"{path}: right. Profile “office” of alice" in shown
+    assert "home address    10.77.0.10 at home agent 10.0.0.2" in shown
+    assert "home link       10.77.0.0/24" in shown
+    assert "wherever one offers itself; keys for 10.1.3.1, 10.1.4.1, their server" in shown
+
+
+def test_a_profile_with_an_assigned_home_address(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assigned = FULL.replace('home_address = "10.77.0.10"', 'home_address = "assigned"')
+    path = write(tmp_path / "office.toml", assigned.replace('home_network = "10.77.0.0/24"\n', ""))
+    assert main(["check", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "home address    assigned to laptop@example.test at home agent 10.0.0.2" in shown
+    assert "home link       none: always away" in shown
 
 
 def test_a_draft_that_is_not_roots_yet_is_right_with_a_note(

@@ -13,7 +13,20 @@ from homeward.model.errors import LocalProtocolError
 from homeward.model.health import Severity
 from homeward.model.profile import Profile
 from homeward.model.secret import Secret
-from tests.unit.daemon.parts import ALICE, BOB, KEY, PSK, ROOT, WRONG, profile, reference, with_key
+from tests.unit.daemon.parts import (
+    AAA,
+    ALICE,
+    BOB,
+    FOREIGN,
+    KEY,
+    PSK,
+    ROOT,
+    WRONG,
+    profile,
+    reference,
+    with_foreign_agents,
+    with_key,
+)
 
 
 def store() -> SecretStore:
@@ -125,6 +138,34 @@ async def test_a_profile_that_changed_asks_anew() -> None:
     assert len(kept.needed(changed)) == 2
     taken_over = profile(owner="bob")
     assert len(kept.needed(taken_over)) == 2
+
+
+async def test_foreign_agents_keys_are_needed_and_come_in_the_profiles_order() -> None:
+    kept, office = store(), with_foreign_agents(profile(vpn=False))
+    assert [need.reference for need in kept.needed(office)] == ["mn-ha", "mn-fa", "mn-aaa"], "one serves two"
+    assert "10.1.3.1 (SPI 512)" in kept.needed(office)[1].purpose
+    assert "server" in kept.needed(office)[2].purpose
+    for name, octets in (("mn-aaa", AAA), ("mn-ha", KEY)):
+        await kept.offer(name, Secret(octets), ALICE, profiles=[office])
+        assert kept.secrets_of(office) is None
+    assert "at least 16" not in await refusal(kept, "mn-fa", WRONG, ALICE, office)
+    await kept.offer("mn-fa", Secret(FOREIGN), ALICE, profiles=[office])
+    secrets = kept.secrets_of(office)
+    assert secrets is not None
+    assert secrets.pre_shared_key is None
+    assert [key.reveal() for key in (secrets.key, *secrets.foreign_keys)] == [KEY, FOREIGN, FOREIGN, AAA]
+
+
+async def test_with_a_gateway_the_foreign_agents_keys_follow_its_own() -> None:
+    kept, office = store(), with_foreign_agents(profile())
+    for name, octets in (("mn-fa", FOREIGN), ("psk", PSK), ("mn-aaa", AAA), ("mn-ha", KEY)):
+        assert kept.secrets_of(office) is None
+        await kept.offer(name, Secret(octets), ALICE, profiles=[office])
+    secrets = kept.secrets_of(office)
+    assert secrets is not None
+    assert secrets.pre_shared_key is not None
+    assert secrets.pre_shared_key.reveal() == PSK
+    assert [key.reveal() for key in secrets.foreign_keys] == [FOREIGN, FOREIGN, AAA]
 
 
 async def test_forgetting_wipes() -> None:
