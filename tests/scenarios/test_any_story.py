@@ -6,11 +6,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from homeward.model.access import AccessMode
+from homeward.model.access import AccessMode, AgentPath
+from homeward.model.agent import AgentFlags
 from homeward.model.inputs import DatagramReceived, EffectFailed, LinksObserved, ReconnectRequested, Resumed
 from homeward.model.status import Trust
 from homeward.model.vpn import EngineFound, EngineLost, VpnFailed
-from tests.scenarios.simulation import ETHERNET, HOME_AGENT, World
+from tests.scenarios.office import AGENT, HARDWARE, OTHER_HARDWARE, SERVES, Agent, Office
+from tests.scenarios.simulation import ETHERNET, HOME_AGENT
 
 pytestmark = pytest.mark.rows("R-20", "R-21", "R-58", "R-60", "R-86")
 
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.rows("R-20", "R-21", "R-58", "R-60", "R-86")
 class AnyStory(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
+        self.world = Office()
         self.engine_up = True
         self.replies: list[bytes] = []
         deliver = self.world.deliver
@@ -28,8 +30,15 @@ class AnyStory(RuleBasedStateMachine):
             deliver(request, octets, place)  # type: ignore[arg-type]
 
         self.world.deliver = record  # type: ignore[method-assign]
+        by_agent = self.world.deliver_by_agent
 
-    @rule(place=st.sampled_from(["trust1", "trust2", "ext1", "ext2"]))
+        def record_relayed(request: object, octets: bytes, place: object, agent: object) -> None:
+            self.replies.append(octets)
+            by_agent(request, octets, place, agent)  # type: ignore[arg-type]
+
+        self.world.deliver_by_agent = record_relayed  # type: ignore[method-assign]
+
+    @rule(place=st.sampled_from(["trust1", "trust2", "trust3", "home", "ext1", "ext2", "ext3"]))
     def plug(self, place: str) -> None:
         self.world.plug(place)
 
@@ -60,6 +69,24 @@ class AnyStory(RuleBasedStateMachine):
     @rule(works=st.booleans())
     def gateway(self, works: bool) -> None:
         self.world.engine.works = works
+
+    @rule(hardware=st.sampled_from([HARDWARE, OTHER_HARDWARE, b""]), ttl=st.sampled_from([1, 1, 255]))
+    def somebody_advertises(self, hardware: bytes, ttl: int) -> None:
+        self.world.advertise(self.world.agent_here, hardware=hardware, ttl=ttl)
+
+    @rule(up=st.booleans(), flags=st.sampled_from([SERVES, SERVES | AgentFlags.BUSY]))
+    def foreign_agent(self, up: bool, flags: AgentFlags) -> None:
+        self.world.agent_here.up, self.world.agent_here.flags = up, flags
+
+    @rule(code=st.sampled_from([0, 65, 69, 77, 78, 105]), error=st.sampled_from([None, 78]))
+    def foreign_agent_denies(self, code: int, error: int | None) -> None:
+        agent = self.world.agent_here
+        agent.error = error
+        agent.deny = {len(agent.requests) + 1: code} if code else {}
+
+    @rule()
+    def foreign_agent_restarts(self) -> None:
+        self.world.agent_here.sequence = -1
 
     @rule()
     def vpn_lost(self) -> None:
@@ -100,7 +127,8 @@ class AnyStory(RuleBasedStateMachine):
         if self.replies and self.world.sent:
             octets = self.replies[index % len(self.replies)]
             path = self.world.sent[-1][1].path
-            self.world.feed(DatagramReceived(path, octets, HOME_AGENT, 434, ETHERNET))
+            source = AGENT if isinstance(path, AgentPath) else HOME_AGENT
+            self.world.feed(DatagramReceived(path, octets, source, 434, ETHERNET))
 
     @rule()
     def noise(self) -> None:
@@ -114,7 +142,7 @@ class AnyStory(RuleBasedStateMachine):
 
     @invariant()
     def clear_mode_only_inside(self) -> None:
-        if self.world.mode() is AccessMode.C:
+        if self.world.mode() in (AccessMode.C, AccessMode.F, AccessMode.HOME):
             assert self.world.place is not None
             assert self.world.place.inside
 
@@ -128,10 +156,16 @@ class AnyStory(RuleBasedStateMachine):
         """However bad it was: when the world is well again, the connection comes back by itself."""
         self.world.drop = lambda _direction: False
         self.world.agent_up = self.world.engine.works = True
+        self.world.agents["trust3"] = [Agent()]
         self.world._report(EngineFound("5.9.8"))
-        for place, mode in (("ext1", AccessMode.MC), ("trust2", AccessMode.C)):
+        for place, mode in (
+            ("ext1", AccessMode.MC),
+            ("trust2", AccessMode.C),
+            ("trust3", AccessMode.F),
+            ("home", AccessMode.HOME),
+        ):
             self.world.plug(place)
-            self.world.run(200)
+            self.world.run_with_agents(200)
             assert self.world.mode() is mode
 
 

@@ -82,6 +82,7 @@ def draw(core: Coordinator, revision: int) -> StatusSnapshot:
         home_agent=core.profile.home_agent.address,
         care_of_address=_care_of_address(core),
         foreign_agent=path.agent if isinstance(path, AgentPath) else None,
+        message=core.message,
         udp_tunnel=binding is not None and binding.udp_tunnel is not None,
         access_link=attachment.link_name if attachment else "",
         access_address=attachment.care_of_address if attachment else None,

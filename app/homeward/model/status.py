@@ -117,6 +117,8 @@ class StatusSnapshot:
     """The foreign agent that the registration went through, in mode f or where one demands it."""
     udp_tunnel: bool = False
     """Whether the Mobile IP tunnel is one in UDP (RFC 3519)."""
+    message: str = ""
+    """What the home agent's last signed answer says to people (RFC 4917): to be shown, never to be acted on."""
     access_link: str = ""
     access_address: IPv4Address | None = None
     lifetime: int | None = None
