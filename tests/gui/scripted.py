@@ -96,6 +96,28 @@ def outside(now: float | None = None) -> StatusSnapshot:
     )
 
 
+def through_agent(now: float | None = None) -> StatusSnapshot:
+    return replace(
+        trusted(now),
+        state=ClientState.TRUSTED_F,
+        mode=AccessMode.F,
+        care_of_address=IPv4Address("10.1.3.1"),
+        foreign_agent=IPv4Address("10.1.3.1"),
+        access_address=IPv4Address("10.1.3.57"),
+    )
+
+
+def at_home(now: float | None = None) -> StatusSnapshot:
+    return replace(
+        trusted(now),
+        state=ClientState.HOME,
+        mode=AccessMode.HOME,
+        care_of_address=None,
+        lifetime=None,
+        access_address=IPv4Address("10.77.0.57"),
+    )
+
+
 def blocked(now: float | None = None) -> StatusSnapshot:
     now = boot() if now is None else now
     return replace(

@@ -22,7 +22,16 @@ from homeward.model.status import (
     Trust,
 )
 from homeward.model.vpn import VpnState
-from tests.gui.scripted import blocked, disconnected, outside, roam, trusted, waiting
+from tests.gui.scripted import (
+    at_home,
+    blocked,
+    disconnected,
+    outside,
+    roam,
+    through_agent,
+    trusted,
+    waiting,
+)
 
 NOW = 10_000.0
 NEEDED = SecretNeeded("office-key", "the home agent's key", owner="alice", fingerprint="scrypt:00:11")
@@ -179,6 +188,60 @@ def test_all_lines_of_a_foreign_network():
     assert line(shown, "Care-of address") == "10.9.0.1 (inner address of the VPN, outside 192.168.77.23)"
     assert line(shown, "Binding") == "28:33 left of 30:00"
     assert line(shown, "VPN") == "up, gateway gw.example.test, inner address 10.9.0.1, moves along (MOBIKE)"
+
+
+def test_mode_f_names_the_foreign_agent():
+    shown = view(through_agent(NOW))
+    assert line(shown, "Mode") == "Trusted network, through the foreign agent 10.1.3.1 (f), on eth0"
+    assert line(shown, "Care-of address") == "10.1.3.1 (of the foreign agent 10.1.3.1)"
+    assert line(shown, "Binding") == "30:00 left of 30:00"
+    unnamed = view(replace(through_agent(NOW), foreign_agent=None))
+    assert line(unnamed, "Mode") == "Trusted network, through a foreign agent (f), on eth0"
+
+
+def test_an_agent_that_only_relays_is_named_beside_mode_c():
+    relayed = replace(trusted(NOW), foreign_agent=IPv4Address("10.1.3.1"))
+    assert line(view(relayed), "Mode") == (
+        "Trusted network, direct (c), on eth0, registered through the foreign agent 10.1.3.1"
+    )
+    assert line(view(relayed), "Care-of address") == "10.1.1.57"
+
+
+def test_at_home_nothing_is_bound_and_nothing_counts():
+    shown = view(at_home(NOW))
+    assert line(shown, "Mode") == "At home, no tunnel, on eth0"
+    assert line(shown, "Care-of address") == "none, this is the home link"
+    assert line(shown, "Binding") == "none, as nothing is bound at home"
+    assert not shown.counts
+
+
+def test_a_tunnel_in_udp_is_told_and_the_usual_one_is_not():
+    assert "Tunnel" not in labels(view(trusted(NOW)))
+    shown = view(replace(outside(NOW), udp_tunnel=True))
+    assert line(shown, "Tunnel").startswith("in UDP, as an address translator is on the way")
+
+
+@pytest.mark.rows("R-161")
+def test_the_home_agents_words_are_quoted_and_change_nothing():
+    evil = "Trusted: mode c\n\x1b[31m\u202e" + "x" * 5000
+    before, shown = view(outside(NOW)), view(replace(outside(NOW), message=evil))
+    words = line(shown, "Home agent says")
+    assert words.startswith("“Trusted: mode c [31m x")
+    assert words.endswith("…”")
+    assert words.isprintable()
+    assert len(words) <= 202
+    others = [entry for entry in shown.lines if entry.label != "Home agent says"]
+    assert others == list(before.lines)
+    assert (shown.icon, shown.badge, shown.title, shown.tooltip) == (
+        before.icon, before.badge, before.title, before.tooltip,
+    )  # fmt: skip
+
+
+@pytest.mark.rows("R-274")
+def test_a_home_address_that_is_still_to_be_assigned_is_no_unknown_one():
+    snapshot = replace(outside(NOW), home_address=None)
+    assert line(view(snapshot), "Home address") == "the home agent has not assigned one yet"
+    assert line(view(StatusSnapshot(state=ClientState.BLOCKED)), "Home address") == "unknown"
 
 
 def test_a_proof_without_numbers_is_told_by_its_text():
@@ -442,6 +505,9 @@ _snapshots = st.builds(
     home_address=_addresses,
     home_agent=_addresses,
     care_of_address=_addresses,
+    foreign_agent=_addresses,
+    udp_tunnel=st.booleans(),
+    message=_texts,
     access_link=_texts,
     access_address=_addresses,
     lifetime=st.none() | st.integers(-1, 0xFFFF),

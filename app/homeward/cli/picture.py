@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from homeward.bus.messages import ProfileSummary
+from homeward.model.access import AccessMode
 from homeward.model.health import HealthItem, Severity
 from homeward.model.status import ClientState, StatusSnapshot, Trust
 from homeward.model.vpn import VpnState
@@ -38,6 +39,7 @@ _VPN: Final = {
 }
 _SIGN: Final = {Severity.INFO: "-", Severity.WARNING: "!", Severity.ALARM: "!!"}
 _LABEL_WIDTH: Final = 17
+_LONGEST_QUOTE: Final = 200
 
 
 def status_lines(snapshot: StatusSnapshot, now: float) -> list[str]:
@@ -53,13 +55,19 @@ def status_lines(snapshot: StatusSnapshot, now: float) -> list[str]:
 
 def _connected_rows(snapshot: StatusSnapshot, now: float) -> Iterator[str]:
     yield _row("Trust", _trust(snapshot))
+    agent = f" at home agent {snapshot.home_agent}" if snapshot.home_agent else ""
     if snapshot.home_address is not None:
-        agent = f" at home agent {snapshot.home_agent}" if snapshot.home_agent else ""
         yield _row("Home address", f"{snapshot.home_address}{agent}")
-    yield _row("Care-of address", str(snapshot.care_of_address or "none"))
+    elif snapshot.profile:
+        yield _row("Home address", f"not assigned yet{agent}")
+    yield _row("Care-of address", _care_of_address(snapshot))
     link = snapshot.access_link or "none"
     yield _row("Access link", f"{link}, {snapshot.access_address}" if snapshot.access_address else link)
     yield _row("Binding", _binding(snapshot, now))
+    if snapshot.udp_tunnel:
+        yield _row("Tunnel", "in UDP: an address translator is on the way, or the profile asks for it")
+    if snapshot.message:
+        yield _row("Home agent says", f"“{shortened(snapshot.message)}”")
     yield _row("VPN", _vpn(snapshot))
     for other in snapshot.other_links:
         yield _row("Other link", f"{other.name}, {other.address}, {_TRUST[other.trust]}")
@@ -76,7 +84,11 @@ def status_line(snapshot: StatusSnapshot | None, now: float) -> str:
     parts = [STATES[snapshot.state].partition(";")[0], _trust(snapshot)]
     if snapshot.care_of_address is not None:
         parts.append(f"care-of {snapshot.care_of_address}")
-    if snapshot.binding_expires is not None:
+    if snapshot.foreign_agent is not None:
+        parts.append(f"foreign agent {snapshot.foreign_agent}")
+    if snapshot.udp_tunnel:
+        parts.append("tunnel in UDP")
+    if snapshot.binding_expires is not None and snapshot.mode is not AccessMode.HOME:
         parts.append(f"binding {_binding(snapshot, now)}")
     parts.append(f"VPN {_VPN[snapshot.vpn]}")
     return " · ".join(printable(part) for part in parts)
@@ -92,9 +104,8 @@ def profile_lines(profiles: Iterable[ProfileSummary]) -> list[str]:
             lines.extend(f"  {printable(line)}" for line in profile.problem.splitlines())
         else:
             gateway = f", VPN gateway {profile.gateway}" if profile.gateway else ", no VPN"
-            lines.append(
-                _row(profile.name, f"of {profile.owner}, home address {profile.home_address}{gateway}")
-            )
+            address = "assigned" if profile.home_address is None else profile.home_address
+            lines.append(_row(profile.name, f"of {profile.owner}, home address {address}{gateway}"))
     return lines
 
 
@@ -112,6 +123,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
+def shortened(text: str) -> str:
+    """Somebody else's words, cut where they would fill the screen."""
+    return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…"
+
+
 def _row(label: str, text: str) -> str:
     return f"{printable(label):<{_LABEL_WIDTH}} {printable(text)}"
 
@@ -125,7 +141,18 @@ def _trust(snapshot: StatusSnapshot) -> str:
     return verdict + said[len(verdict) :] if said.lower().startswith(verdict) else f"{verdict}: {said}"
 
 
+def _care_of_address(snapshot: StatusSnapshot) -> str:
+    if snapshot.mode is AccessMode.HOME:
+        return "none, this is the home link"
+    if snapshot.foreign_agent is None:
+        return str(snapshot.care_of_address or "none")
+    how = "of" if snapshot.mode is AccessMode.F else "registered through"
+    return f"{snapshot.care_of_address or 'none'}, {how} the foreign agent {snapshot.foreign_agent}"
+
+
 def _binding(snapshot: StatusSnapshot, now: float) -> str:
+    if snapshot.mode is AccessMode.HOME:
+        return "none, as nothing is bound at home"
     if snapshot.binding_expires is None:
         return "none"
     left = snapshot.binding_expires - now

@@ -85,13 +85,16 @@ def milliseconds(seconds: float) -> str:
 def mode(snapshot: StatusSnapshot) -> str:
     """How the home address is reached, and over which link."""
     where = f", on {snapshot.access_link}" if snapshot.access_link else ""
+    agent = snapshot.foreign_agent
     match snapshot.mode:
         case AccessMode.HOME:
             return f"At home, no tunnel{where}"
         case AccessMode.C:
-            return f"Trusted network, direct (c){where}"
+            relayed = f", registered through the foreign agent {agent}" if agent is not None else ""
+            return f"Trusted network, direct (c){where}{relayed}"
         case AccessMode.F:
-            return f"Trusted network, through a foreign agent (f){where}"
+            which = f"the foreign agent {agent}" if agent is not None else "a foreign agent"
+            return f"Trusted network, through {which} (f){where}"
         case AccessMode.MC:
             return f"Foreign network, Mobile IP inside the VPN (mc){where}"
         case AccessMode.NONE:
@@ -139,11 +142,15 @@ def _proved(proof: Proof) -> str:
 
 def home_address(snapshot: StatusSnapshot) -> str:
     """The address that stays."""
-    return str(snapshot.home_address) if snapshot.home_address is not None else "unknown"
+    if snapshot.home_address is not None:
+        return str(snapshot.home_address)
+    return "the home agent has not assigned one yet" if snapshot.profile else "unknown"
 
 
 def care_of_address(snapshot: StatusSnapshot) -> str:
     """The address under which the home agent reaches us now, and what kind it is."""
+    if snapshot.mode is AccessMode.HOME:
+        return "none, this is the home link"
     if snapshot.care_of_address is None:
         if snapshot.access_address is not None:
             return f"none yet (this network gave {snapshot.access_address})"
@@ -152,21 +159,37 @@ def care_of_address(snapshot: StatusSnapshot) -> str:
         outer = f", outside {snapshot.access_address}" if snapshot.access_address is not None else ""
         return f"{snapshot.care_of_address} (inner address of the VPN{outer})"
     if snapshot.mode is AccessMode.F:
-        return f"{snapshot.care_of_address} (the foreign agent's)"
+        agent = f" {snapshot.foreign_agent}" if snapshot.foreign_agent is not None else ""
+        return f"{snapshot.care_of_address} (of the foreign agent{agent})"
     return str(snapshot.care_of_address)
 
 
 def binding(snapshot: StatusSnapshot, now: float) -> str:
     """How long the home agent still keeps the binding; `now` on the clock of the snapshot's deadlines."""
+    if snapshot.mode is AccessMode.HOME:
+        return "none, as nothing is bound at home"
     if snapshot.lifetime == INFINITE_LIFETIME:
         return "stands, without end"
     if snapshot.binding_expires is None:
-        return "none at home" if snapshot.mode is AccessMode.HOME else "none"
+        return "none"
     left = snapshot.binding_expires - now
     if not left > 0:
         return "expired, being renewed"
     granted = f" of {duration(snapshot.lifetime)}" if snapshot.lifetime else ""
     return f"{duration(left)} left{granted}"
+
+
+def tunnel(snapshot: StatusSnapshot) -> str:
+    """How the Mobile IP tunnel travels where it is not the usual one; empty otherwise."""
+    if not snapshot.udp_tunnel:
+        return ""
+    return "in UDP, as an address translator is on the way or the profile asks for it"
+
+
+def said_by_home_agent(snapshot: StatusSnapshot) -> str:
+    """The home agent's own words, in quotes since they are somebody else's (RFC 4917); empty where it said nothing."""
+    words = one_line(snapshot.message, limit=200)
+    return f"“{words}”" if words else ""
 
 
 def vpn(snapshot: StatusSnapshot) -> str:

@@ -9,11 +9,13 @@ from typing import Final
 
 from homeward.gui import phrases
 from homeward.gui.phrases import one_line
+from homeward.model.access import AccessMode
 from homeward.model.health import HealthItem, Severity
 from homeward.model.status import ClientState, Roam, StatusSnapshot
 from homeward.model.vpn import VpnState
 
 _TRUST: Final = "Trust"
+_WORDS: Final = "Home agent says"
 _MENU_WIDTH: Final = 64
 """Characters in one entry of the menu."""
 _INDENT: Final = "        "
@@ -177,7 +179,9 @@ def tray_view(seen: Seen, now: float, *, user: str = "") -> TrayView:
         actions=_actions(seen, snapshot, user),
         roams=tuple(_roam_row(roam) for roam in reversed(snapshot.roams)) if snapshot else (),
         health=health,
-        counts=snapshot is not None and snapshot.binding_expires is not None,
+        counts=snapshot is not None
+        and snapshot.binding_expires is not None
+        and snapshot.mode is not AccessMode.HOME,
     )
 
 
@@ -240,6 +244,8 @@ def _lines(seen: Seen, snapshot: StatusSnapshot | None, now: float) -> tuple[Sta
     if active:
         pairs.append(("Care-of address", phrases.care_of_address(snapshot)))
         pairs.append(("Binding", phrases.binding(snapshot, now)))
+        special = (("Tunnel", phrases.tunnel(snapshot)), (_WORDS, phrases.said_by_home_agent(snapshot)))
+        pairs += [(label, value) for label, value in special if value]
     if active or snapshot.vpn is not VpnState.DOWN:
         pairs.append(("VPN", phrases.vpn(snapshot)))
     pairs += [("Other link", phrases.other_link(other)) for other in snapshot.other_links]

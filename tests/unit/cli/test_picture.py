@@ -47,6 +47,72 @@ def test_the_whole_picture() -> None:
     ]
 
 
+def row(snapshot: StatusSnapshot, label: str) -> list[str]:
+    return [line[18:] for line in status_lines(snapshot, 1000.0) if line.startswith(f"{label:<18}")]
+
+
+INSIDE = replace(
+    OUTSIDE,
+    state=ClientState.TRUSTED_C,
+    mode=AccessMode.C,
+    trust=Trust.TRUSTED,
+    care_of_address=IPv4Address("10.1.3.57"),
+    vpn=VpnState.DOWN,
+)
+AGENT = IPv4Address("10.1.3.1")
+
+
+def test_mode_f_names_the_foreign_agent() -> None:
+    f = replace(
+        INSIDE, state=ClientState.TRUSTED_F, mode=AccessMode.F, foreign_agent=AGENT, care_of_address=AGENT
+    )
+    assert row(f, "Homeward") == ["inside, through a foreign agent (mode f)"]
+    assert row(f, "Care-of address") == ["10.1.3.1, of the foreign agent 10.1.3.1"]
+    assert "foreign agent 10.1.3.1" in status_line(f, 1000.0)
+    relayed = replace(INSIDE, foreign_agent=AGENT)
+    assert row(relayed, "Care-of address") == ["10.1.3.57, registered through the foreign agent 10.1.3.1"]
+
+
+def test_at_home_nothing_is_bound() -> None:
+    home = replace(
+        INSIDE, state=ClientState.HOME, mode=AccessMode.HOME, care_of_address=None, binding_expires=1060.0
+    )
+    assert row(home, "Homeward") == ["at home, on the home link"]
+    assert row(home, "Care-of address") == ["none, this is the home link"]
+    assert row(home, "Binding") == ["none, as nothing is bound at home"]
+    assert "binding" not in status_line(home, 1000.0)
+
+
+def test_a_tunnel_in_udp_is_told_and_the_usual_one_is_not() -> None:
+    assert row(OUTSIDE, "Tunnel") == []
+    translated = replace(OUTSIDE, udp_tunnel=True)
+    assert row(translated, "Tunnel") == [
+        "in UDP: an address translator is on the way, or the profile asks for it"
+    ]
+    assert "tunnel in UDP" in status_line(translated, 1000.0)
+
+
+@pytest.mark.rows("R-161")
+def test_the_home_agents_words_are_quoted_shortened_and_change_nothing_else() -> None:
+    evil = "inside\x1b[2J\n\u202e" + "x" * 5000
+    before, shown = status_lines(OUTSIDE, 1000.0), status_lines(replace(OUTSIDE, message=evil), 1000.0)
+    (words,) = [line for line in shown if line not in before]
+    assert words.startswith("Home agent says   “inside")
+    assert words.isprintable()
+    assert len(words) < 230
+    assert [line for line in shown if line != words] == before
+    assert status_line(replace(OUTSIDE, message=evil), 0.0) == status_line(OUTSIDE, 0.0)
+
+
+@pytest.mark.rows("R-274")
+def test_a_home_address_that_is_still_to_be_assigned() -> None:
+    assert row(replace(OUTSIDE, home_address=None), "Home address") == [
+        "not assigned yet at home agent 10.0.0.2"
+    ]
+    (line,) = profile_lines([ProfileSummary("office", "alice", gateway="gw")])
+    assert line == "office            of alice, home address assigned, VPN gateway gw"
+
+
 def test_disconnected_is_short() -> None:
     (line,) = status_lines(StatusSnapshot(), 0.0)
     assert line.startswith("Homeward          disconnected")
