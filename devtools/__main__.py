@@ -5,7 +5,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 
-from devtools import checks, conformance, console, demo, kernel, packages, venv
+from devtools import bench, checks, conformance, console, demo, kernel, packages, venv
 from devtools.machine import BUILD, Caller, caller, give_back, make_build_folder, run, settings
 
 _EXPLANATION = """\
@@ -22,6 +22,9 @@ Homeward: keeps a laptop's address and connections while it moves between networ
     ./dev fmt                         put right what can be put right by itself
     ./dev conformance                 make docs/conformance.md anew: which row of the RFCs is shown by which test
     ./dev lab [ARGUMENTS]             the lab itself, as root: up, down, play, exec, list
+    ./dev bench [NAME] [--anyway REASON] [--yes]
+                                      measure on an idle machine and write docs/performance.md; exit status 1 when
+                                      a goal is missed; without a name the list of benches
     ./dev kernel [--jobs N] [--yes]   build the kernel that tests/kernel boots: once, 7 minutes, kept in ~/.cache
 
 Each sets up what it needs first: packages of the distribution (shown, and asked for once; --yes is the answer for
@@ -56,6 +59,8 @@ def main(arguments: Sequence[str]) -> int:
             status = run(who.as_root([venv.program("homeward-lab"), *rest], env), env=who.user_environment())
             give_back(who, BUILD / "cache", BUILD / "lab")
             return status
+        case "bench":
+            return _bench(who, rest)
         case "kernel":
             return _kernel(who, rest)
         case _:
@@ -82,6 +87,20 @@ def _test(who: Caller, rest: Sequence[str]) -> int:
         return checks.test(who, thorough=options.all, arguments=for_pytest)
     finally:
         give_back(who, BUILD / "cache", checks.REPORTS)
+
+
+def _bench(who: Caller, rest: Sequence[str]) -> int:
+    options = bench.options(rest)
+    if options.name is None:
+        bench.list_all()
+        return 0
+    chosen = bench.find(options.name)
+    bench.check_kernel(chosen, who)
+    _add_packages(
+        (*packages.needed(with_lab=True, with_screen=False), bench.NEEDED), who, yes=options.yes, insist=True
+    )
+    venv.ensure(who)
+    return bench.measure(chosen, who, bench.check_load(options.anyway))
 
 
 def _kernel(who: Caller, rest: Sequence[str]) -> int:

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The benches that there are. Standard library only: `./dev bench` lists them before anything is set up."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One bench. `module` has `measure(folder, say) -> Figures`; `prose` is its part of docs/performance.md."""
+
+    name: str
+    about: str
+    takes: str
+    """What it will take of time and machine, for the person who starts it."""
+    module: str
+    prose: str
+    kernel: bool = False
+    """Whether it needs the kernel of tests/kernel."""
+
+
+_HANDOVER: Final = """\
+The laptop of the lab moves from one office network to another (trust1, trust2; mode c both times), and the move is
+a hard one: the carrier goes and its address with it, then there is the other network with another address. The home
+agent is 20 ms away, there and back (netem on the way between each office and the core). A datagram a millisecond
+goes each way between home address and correspondent; an outage is the longest silence at the receiver, so it is one
+sampling step longer than what really was lost. Each figure is the worst of the moves.
+
+**Which wait is counted.** How long DHCP takes is up to the network and its server, and no part of our hand-over. In
+the moves that the goal is about, the new address and its default route are therefore set in the instant in which
+the cable is plugged in, and the whole silence is counted, from the last datagram over the old network to the first
+over the new one. One move more is made with a real DHCP client: there the time until the address was there is a row
+of its own, and what of the silence is left without it has the same goal.
+
+**The virtual clock** (User-Mode Linux) lets computing take no time: these rows are what is *waited* for, by the
+protocol and by the programs, and are the same on any machine. **The real clock** has the other half, on the machine
+named above: what homewardd *works*, both user and system time, read from the kernel's own account of the process;
+from the moment in which the new address is set until the first datagram that waited leaves in the tunnel; the best
+of five moves, since a machine can be late at any time. Dumps and forks are counted by strace over moves of their
+own. Dumps are requests by netlink for whole tables, of routes, links or addresses as well as of the firewall.
+
+Peers, in the same run, on the same kernel, over the same cable: **strongSwan** alone with MOBIKE, the VPN of the
+lab, as its packages bring it; and **WireGuard** from the laptop to the home agent's host, which asks nobody whether
+the network is trusted, holds nothing back and has nothing to register: the floor.
+"""
+
+_ADAPTERS: Final = """\
+Parts of the hand-over by themselves, on the real clock and without a daemon: how long after a change the kernel's
+news is a new picture of the links (the best of twenty), and how soon octets of a TCP connection arrive after its
+path became narrower, and wider again (the best of three each). Were the segments that no longer fit repeated by
+TCP's own timer, it would be about 100 ms.
+"""
+
+BENCHES: Final = {
+    bench.name: bench
+    for bench in (
+        Bench(
+            "handover",
+            "outage and work of a hard move between two trusted networks",
+            "3 to 5 minutes, root; a lab in a kernel of its own on the virtual clock, then one on this machine",
+            "tests.bench.handover.bench",
+            _HANDOVER,
+            kernel=True,
+        ),
+        Bench(
+            "adapters",
+            "how soon a change of the links is noticed, and how soon TCP goes on when its path changes",
+            "half a minute, root; a few network namespaces",
+            "tests.bench.adapters",
+            _ADAPTERS,
+        ),
+    )
+}
