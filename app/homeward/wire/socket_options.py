@@ -12,17 +12,24 @@ from enum import Enum
 from typing import Final
 
 LEVEL_IP: Final = 0
+IP_TOS: Final = 1
 IP_TTL: Final = 2
 IP_PKTINFO: Final = 8
+IP_MTU_DISCOVER: Final = 10
+IP_PMTUDISC_DONT: Final = 0
+IP_PMTUDISC_DO: Final = 2
+IP_RECVTOS: Final = 13
 IP_MTU: Final = 14
 IP_XFRM_POLICY: Final = 17
 SO_BINDTOIFINDEX: Final = 62
 """Binds to a link by its index: a link that takes over the name meanwhile is not meant."""
 
 ANCILLARY_OCTETS: Final = 64
-"""Room for one IP_PKTINFO message."""
+"""Room for an IP_PKTINFO and an IP_TOS message."""
 
 _AF_INET = 2
+_SOL_SOCKET = 1
+_SO_MARK = 36
 _NO_LIMIT = 2**64 - 1
 _SELECTOR = struct.Struct("=16s16sHHHHHBBB3xiI")
 _LIFETIME_CONFIG = struct.Struct("=8Q")
@@ -57,6 +64,22 @@ def ingress_link(ancillary: Iterable[tuple[int, int, bytes]]) -> int:
         if level == LEVEL_IP and kind == IP_PKTINFO and len(data) >= _PACKET_INFO.size:
             return int(_PACKET_INFO.unpack_from(data)[0])
     return 0
+
+
+def type_of_service(ancillary: Iterable[tuple[int, int, bytes]]) -> int:
+    """The type of service that a datagram arrived with, where IP_RECVTOS is set; else 0."""
+    for level, kind, data in ancillary:
+        if level == LEVEL_IP and kind == IP_TOS and data:
+            return data[0]
+    return 0
+
+
+def marked(mark: int, service: int) -> list[tuple[int, int, bytes]]:
+    """Ancillary data for sendmsg() that gives one datagram this mark and this type of service."""
+    return [
+        (_SOL_SOCKET, _SO_MARK, struct.pack("=I", mark)),
+        (LEVEL_IP, IP_TOS, struct.pack("=i", service)),
+    ]
 
 
 def time_to_live(ttl: int) -> list[tuple[int, int, bytes]]:
