@@ -37,8 +37,9 @@ def revoked(core: Coordinator, datagram: DatagramReceived, at: Instant) -> list[
     octets = codec.encode(answer, core.registrar.peer.association)
     effects: list[Effect] = [SendRegistration(datagram.path, datagram.source, octets, TUNNEL_TTL)]
     binding = core.registrar.binding
-    if binding is None or binding.path.care_of_address != message.foreign_domain:
-        return effects  # Said again, since our answer was lost; the binding has gone already.
+    obeyed = message.identifier == core.registrar.last_revocation
+    if obeyed or binding is None or binding.path.care_of_address != message.foreign_domain:
+        return effects  # Said again, since our answer was lost; that binding has gone already.
     core.registrar.last_revocation = message.identifier
     core.health.note("binding-revoked", "The home agent has ended this registration", at.boot)
     core.registrar.binding = core.keepalive = None
