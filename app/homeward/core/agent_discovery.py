@@ -58,14 +58,6 @@ class KnownAgent:
         """Whether even a co-located care-of address must be registered through an agent of this link (R-117)."""
         return AgentFlags.REGISTRATION_REQUIRED in self.advertisement.flags
 
-    def care_of_address_after(self, refused: IPv4Address | None) -> IPv4Address | None:
-        """The first care-of address that it offers, or the one behind a refused one; None after the last (R-114)."""
-        offered = self.advertisement.care_of_addresses
-        if refused is None:
-            return offered[0] if offered else None
-        behind = offered[offered.index(refused) + 1 :] if refused in offered else offered
-        return behind[0] if behind else None
-
 
 class Change(Enum):
     """What an advertisement meant."""
@@ -140,11 +132,6 @@ class AgentDiscovery:
     def foreign_agents(self) -> tuple[KnownAgent, ...]:
         """Those that offer a care-of address, in the same order."""
         return tuple(one for one in self.agents if one.is_foreign_agent)
-
-    def home_agent(self, address: IPv4Address) -> KnownAgent | None:
-        """The home agent with this address, if it advertises itself here: a sign of being at home, no proof (R-126)."""
-        one = self._known.get(address)
-        return one if one is not None and AgentFlags.HOME_AGENT in one.advertisement.flags else None
 
     def known(self, address: IPv4Address) -> KnownAgent | None:
         """The live agent with this address."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Foreign agents' challenges: which one to answer, and with which key (RFC 4721).
+"""Foreign agents' challenges: which one to answer, and whether there is a key to answer with (RFC 4721).
 
 A challenge is answered once, by one registration and its retransmissions, and never after a newer one (R-276). It comes
 from an advertisement or from a reply; neither has to be signed, and a forged one leads to a denial at worst.
@@ -14,8 +14,7 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from homeward.model.registration import MobilitySecurityAssociation
-from homeward.model.relay import AaaAssociation, MobileToForeign
-from homeward.wire.relay import tell_foreign_agent
+from homeward.model.relay import AaaAssociation
 
 MOST_AGENTS: Final = 32
 REMEMBERED: Final = 64
@@ -103,27 +102,6 @@ class Challenges:
         asked.waiting.clear()
         asked.newest = None
         return newest
-
-    def complete(
-        self,
-        octets: bytes,
-        agent: IPv4Address,
-        *,
-        challenge: bytes | None,
-        encapsulating_delivery: bool = False,
-    ) -> bytes:
-        """A request that ends with MN-HA, with what this agent is to know: delivery style, answer, authenticators.
-
-        With an MN-FA association that one signs (R-145), without it MN-AAA does, where a challenge is answered (R-275).
-        """
-        mobile_foreign = self.keys.mobile_foreign(agent)
-        by_server = challenge is not None and mobile_foreign is None
-        return tell_foreign_agent(
-            octets,
-            MobileToForeign(encapsulating_delivery=encapsulating_delivery, challenge=challenge),
-            aaa=self.keys.server if by_server else None,
-            mobile_foreign=mobile_foreign,
-        )
 
     def _of(self, agent: IPv4Address) -> _Asked:
         asked = self._asked.setdefault(agent, _Asked())

@@ -72,16 +72,6 @@ def source_for(
             return NonceSource(entropy, last=last)
 
 
-def is_echoed(source: Identifications, request: Identification, reply: Identification) -> bool:
-    """Whether a signed reply other than code 133 carries what the style demands of an answer to this request.
-
-    Timestamps come back whole; with nonces only our half does (R-147, R-176).
-    """
-    if isinstance(source, IdentificationSource):
-        return request == reply
-    return low32(request) == low32(reply)
-
-
 def repeats_unchanged(source: Identifications) -> bool:
     """Whether a retransmission is the very same packet, as it is with nonces, or a new registration (R-162)."""
     return isinstance(source, NonceSource)

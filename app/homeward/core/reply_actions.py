@@ -71,8 +71,7 @@ class Asked:
 class Reaction:
     """What follows from a code. `sentence` is what the agent said, `advice` what the user can do about it.
 
-    `is_security_exception`: somebody could not be authenticated, which is to be logged as such (R-158). `is_lasting`:
-    nothing will change by waiting, only by a changed configuration or another agent.
+    `is_security_exception`: somebody could not be authenticated, which is to be logged as such (R-158).
     """
 
     code: int
@@ -80,12 +79,9 @@ class Reaction:
     sentence: str
     advice: str
     is_security_exception: bool
-    is_lasting: bool
 
 
 _SECURITY: Final = frozenset({67, 68, 104, 107, 108, 109, 131, 132, 144})
-_LASTING_ACTIONS: Final = frozenset({Action.ADMINISTRATOR})
-_LASTING_CODES: Final = frozenset({65, 67, 97, 98, 99, 100, 101})
 
 _ALWAYS: Final[dict[int, Action]] = {
     0: Action.ACCEPTED,
@@ -169,7 +165,6 @@ def react(code: int, asked: Asked | None = None) -> Reaction:
         sentence_for(code),
         _CODE_ADVICE.get(code, _ADVICE[action]) if action in _BY_CODE else _ADVICE[action],
         is_security_exception=code in _SECURITY,
-        is_lasting=action in _LASTING_ACTIONS or code in _LASTING_CODES,
     )
 
 

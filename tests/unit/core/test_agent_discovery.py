@@ -275,28 +275,16 @@ def test_a_busy_agent_comes_last_and_stays_known() -> None:
 
 
 @pytest.mark.rows("R-126")
-def test_a_home_agent_is_known_by_flag_and_address() -> None:
+def test_a_home_agent_is_known_and_is_no_foreign_agent() -> None:
     discovery = attached()
     at_home = AgentAdvertisement(1, 30, registration_lifetime=300, flags=AgentFlags.HOME_AGENT)
     discovery.heard(advertised(at_home), 0.0)
     discovery.heard(advertised(source=OTHER, mac=OTHER_MAC), 0.0)
-    found = discovery.home_agent(AGENT)
+    found = discovery.known(AGENT)
     assert found is not None
     assert not found.is_foreign_agent
-    assert discovery.home_agent(OTHER) is None
+    assert [one.address for one in discovery.agents] == [AGENT, OTHER]
     assert [one.address for one in discovery.foreign_agents] == [OTHER]
-
-
-@pytest.mark.rows("R-114")
-def test_care_of_addresses_are_offered_one_after_the_other() -> None:
-    discovery = attached()
-    two = (IPv4Address("10.1.3.1"), IPv4Address("10.1.4.1"))
-    agent = discovery.heard(advertised(replace(OFFER, care_of_addresses=two)), 0.0).agent
-    assert agent is not None
-    assert agent.care_of_address_after(None) == two[0]
-    assert agent.care_of_address_after(two[0]) == two[1]
-    assert agent.care_of_address_after(two[1]) is None
-    assert agent.care_of_address_after(IPv4Address("10.9.9.9")) == two[0]
 
 
 @pytest.mark.rows("R-110")

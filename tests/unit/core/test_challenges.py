@@ -8,49 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeward.core.challenges import MOST_AGENTS, REMEMBERED, Challenges, ForeignKeys
-from homeward.model.registration import (
-    AuthenticationAlgorithm,
-    Identification,
-    MobilitySecurityAssociation,
-    RegistrationRequest,
-    RequestFlags,
-    Spi,
-)
-from homeward.model.relay import CHAP_SPI, AaaAssociation
+from homeward.model.registration import AuthenticationAlgorithm, MobilitySecurityAssociation, Spi
+from homeward.model.relay import AaaAssociation
 from homeward.model.secret import Secret
-from homeward.wire import authenticator
-from homeward.wire import registration as codec
-from homeward.wire.decoded import DecodedRequest
-from homeward.wire.extensions import ExtensionType
-from homeward.wire.relay import read_for_foreign_agent, server_spi, verify_for_server
 
 AGENT = IPv4Address("10.1.3.1")
-MOBILE_HOME = MobilitySecurityAssociation(Spi(0x100), AuthenticationAlgorithm.HMAC_MD5, key=Secret(b"h" * 16))
 MOBILE_FOREIGN = MobilitySecurityAssociation(
     Spi(0x200), AuthenticationAlgorithm.HMAC_MD5, key=Secret(b"f" * 16)
 )
 SERVER = AaaAssociation(Spi(0x300), key=Secret(b"s" * 16))
-REQUEST = codec.encode_request(
-    RegistrationRequest(
-        300,
-        IPv4Address("10.77.0.10"),
-        home_agent=IPv4Address("10.0.0.2"),
-        care_of_address=AGENT,
-        identification=Identification(1 << 32 | 7),
-        flags=RequestFlags.REVERSE_TUNNEL,
-    ),
-    MOBILE_HOME,
-)
 
 
 def with_server() -> Challenges:
     return Challenges(ForeignKeys(server=SERVER))
-
-
-def decoded(octets: bytes) -> DecodedRequest:
-    message = codec.decode(octets)
-    assert isinstance(message, DecodedRequest)
-    return message
 
 
 @pytest.mark.rows("R-276")
@@ -121,48 +91,22 @@ def test_an_agent_that_stops_asking_gets_no_answer_demanded() -> None:
     assert not challenges.demands(AGENT)
 
 
-@pytest.mark.rows("R-275", "R-278")
-def test_without_an_association_the_server_is_to_check() -> None:
-    challenges = with_server()
-    challenges.advertised(AGENT, b"one!")
-    octets = challenges.complete(REQUEST, AGENT, challenge=challenges.take(AGENT))
-    request = decoded(octets)
-    assert octets.startswith(REQUEST)
-    assert read_for_foreign_agent(request).challenge == b"one!"
-    assert server_spi(request) == SERVER.spi
-    assert verify_for_server(octets, request, SERVER)
-    assert request.authentication_by(ExtensionType.MOBILE_FOREIGN_AUTHENTICATION) is None
-
-
-@pytest.mark.rows("R-275")
-def test_a_radius_server_is_told_in_its_own_way() -> None:
-    server = AaaAssociation(CHAP_SPI, key=Secret(b"s" * 16))
-    challenges = Challenges(ForeignKeys(server=server))
-    challenges.advertised(AGENT, b"one!")
-    octets = challenges.complete(REQUEST, AGENT, challenge=challenges.take(AGENT))
-    assert verify_for_server(octets, decoded(octets), server)
-
-
-@pytest.mark.rows("R-275", "R-145")
-@pytest.mark.parametrize("challenge", [None, b"one!"])
-def test_with_an_association_it_signs_challenge_or_not(challenge: bytes | None) -> None:
-    challenges = Challenges(ForeignKeys({AGENT: MOBILE_FOREIGN}, SERVER))
-    challenges.advertised(AGENT, challenge)
-    octets = challenges.complete(REQUEST, AGENT, challenge=challenges.take(AGENT))
-    request = decoded(octets)
-    assert read_for_foreign_agent(request).challenge == challenge
-    assert server_spi(request) is None
-    by = ExtensionType.MOBILE_FOREIGN_AUTHENTICATION
-    assert authenticator.verify(octets, request, MOBILE_FOREIGN, by=by)
-
-
 def test_without_any_key_nothing_is_answered_and_that_can_be_told() -> None:
     challenges = Challenges(ForeignKeys())
     challenges.advertised(AGENT, b"one!")
     assert challenges.demands(AGENT)
     assert not challenges.keys.can_answer(AGENT)
     assert challenges.take(AGENT) is None
-    assert challenges.complete(REQUEST, AGENT, challenge=None) == REQUEST
+
+
+@pytest.mark.rows("R-275")
+def test_an_agents_own_key_serves_that_agent_and_the_servers_all() -> None:
+    keys = ForeignKeys({AGENT: MOBILE_FOREIGN})
+    assert keys.mobile_foreign(AGENT) is MOBILE_FOREIGN
+    assert keys.can_answer(AGENT)
+    assert not keys.can_answer(IPv4Address("10.1.4.1"))
+    assert ForeignKeys(server=SERVER).can_answer(AGENT)
+    assert ForeignKeys(server=SERVER).mobile_foreign(AGENT) is None
 
 
 def test_memory_is_bounded() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeward.core.clock_sync import IdentificationSource
-from homeward.core.nonces import NonceSource, is_echoed, repeats_unchanged, source_for
+from homeward.core.nonces import NonceSource, repeats_unchanged, source_for
 from homeward.model.instant import Instant
 from homeward.model.profile import ReplayStyle
 from homeward.model.registration import Identification
@@ -42,7 +42,6 @@ def test_the_first_nonce_is_refused_and_every_later_one_fits() -> None:
         request = source.issue(NOW)
         fits, reply = agent.answer(request)
         assert fits
-        assert is_echoed(source, request, reply)
         source.accepted(reply)
 
 
@@ -66,17 +65,12 @@ def test_a_restart_goes_on_with_the_agents_nonce_and_another_of_ours() -> None:
     assert again.offset == 0.0
 
 
-@pytest.mark.rows("R-147", "R-162", "R-176")
-def test_the_styles_differ_in_what_comes_back_and_what_is_sent_again() -> None:
+@pytest.mark.rows("R-162", "R-176")
+def test_the_styles_differ_in_what_is_sent_again() -> None:
     stamps, nonces = source_for(ReplayStyle.TIMESTAMPS, lambda: 1), source_for(ReplayStyle.NONCES, lambda: 1)
     assert isinstance(stamps, IdentificationSource)
     assert not repeats_unchanged(stamps)
     assert repeats_unchanged(nonces)
-    request = Identification(0x1111_2222_3333_4444)
-    assert is_echoed(stamps, request, request)
-    assert not is_echoed(stamps, request, Identification(0x9111_2222_3333_4444))
-    assert is_echoed(nonces, request, Identification(0x9111_2222_3333_4444))
-    assert not is_echoed(nonces, request, Identification(0x1111_2222_3333_4445))
 
 
 @pytest.mark.parametrize("style", list(ReplayStyle))
