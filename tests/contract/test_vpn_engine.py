@@ -156,6 +156,7 @@ async def test_a_corrected_key_replaces_the_wrong_one(
     await connected(world, engine, reports)
 
 
+@pytest.mark.slow
 async def test_a_silent_gateway_is_told(world: VpnWorld, engine: VpnEngine, reports: Reports) -> None:
     await world.gateway_speaks(False)
     await engine.configure(SETTINGS, world.gateway, secret())
@@ -224,6 +225,7 @@ async def test_an_answer_to_a_check_is_told(world: VpnWorld, engine: VpnEngine, 
     assert len(reports.of(VpnAnswered)) == 1
 
 
+@pytest.mark.slow
 async def test_a_gateway_that_forgot_us_is_found_out_by_a_check(
     world: VpnWorld, engine: VpnEngine, reports: Reports
 ) -> None:

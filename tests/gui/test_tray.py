@@ -206,6 +206,7 @@ async def tray_is_up(session: str) -> bool:
         await leave_bus(bus)
 
 
+@pytest.mark.slow
 async def test_a_panel_that_restarts_gets_one_icon_again(tmp_path, screen, session, bus):
     async with ScriptedDaemon(bus) as daemon:
         daemon.show(trusted())

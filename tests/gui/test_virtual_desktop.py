@@ -93,7 +93,9 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(
+    "dark", [pytest.param(False, id="light"), pytest.param(True, id="dark", marks=pytest.mark.slow)]
+)
 async def test_icon_menu_and_window_are_on_the_screen(folder, dark):
     name = "dark" if dark else "light"
     with PrivateBus(folder / "daemon") as address:

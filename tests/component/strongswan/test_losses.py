@@ -83,6 +83,7 @@ async def test_a_killed_charon_is_missed_at_once_and_the_same_inner_address_retu
         assert traffic.came
 
 
+@pytest.mark.slow
 async def test_a_charon_that_hangs_is_unavailable_not_waited_for(
     world: RealVpnWorld, engine: StrongSwanEngine, reports: Reports
 ) -> None:
@@ -158,6 +159,7 @@ async def test_a_try_without_a_route_can_be_called_off(
     await connected(world, engine, reports)
 
 
+@pytest.mark.slow
 @pytest.mark.rows("R-248")
 async def test_a_blocked_port_4500_is_told_apart_from_a_silent_gateway(
     world: RealVpnWorld, engine: StrongSwanEngine, reports: Reports

@@ -83,6 +83,7 @@ async def test_our_own_device_causes_no_roam_and_is_not_announced(
     assert "10.77.0.10" not in hosts.gateway_charon.log.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.rows("R-251")
 async def test_how_long_a_move_takes(
     world: RealVpnWorld, engine: StrongSwanEngine, reports: Reports, record_property: Measured
@@ -109,6 +110,7 @@ async def test_how_long_a_move_takes(
     assert hosts.gateway_charon.log.read_text().count("N(UPD_SA_ADDR)") >= len(moved)
 
 
+@pytest.mark.slow
 async def test_how_long_a_fresh_connection_takes(
     world: RealVpnWorld, engine: StrongSwanEngine, reports: Reports, record_property: Measured
 ) -> None:
@@ -127,6 +129,7 @@ async def test_how_long_a_fresh_connection_takes(
     assert sorted(took)[-2] < 400
 
 
+@pytest.mark.slow
 async def test_how_long_an_answer_takes(
     world: RealVpnWorld, engine: StrongSwanEngine, reports: Reports, record_property: Measured
 ) -> None:

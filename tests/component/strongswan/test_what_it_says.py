@@ -182,6 +182,7 @@ async def hasty(world: RealVpnWorld) -> RealVpnWorld:
     return world
 
 
+@pytest.mark.slow
 @pytest.mark.rows("R-268")
 async def test_a_nats_mapping_is_kept_while_nothing_is_sent(hasty: RealVpnWorld, reports: Reports) -> None:
     engine = hasty.engine()
