@@ -136,7 +136,7 @@ class HomeAgentMachine(RuleBasedStateMachine):
         if not hasattr(self, "agent"):
             return
         bound = {
-            each.home_address: (each.care_of_address, each.reverse_tunnel) for each in self.agent.bindings()
+            each.home_address: (each.way.endpoint, each.reverse_tunnel) for each in self.agent.bindings()
         }
         assert bound == {home: (each.endpoint, each.reverse_tunnel) for home, each in self.forwards.items()}
 

@@ -6,6 +6,7 @@ from enum import Enum
 from ipaddress import IPv4Address
 
 from homeward.agents.bindings import Binding
+from homeward.agents.findings import Finding as Finding
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.inputs import DeadlinePassed
 from homeward.model.registration import ReplyCode
@@ -13,9 +14,10 @@ from homeward.model.registration import ReplyCode
 
 @dataclass(frozen=True, slots=True)
 class RequestArrived:
-    """A datagram arrived on UDP port 434 through `interface`.
+    """A datagram arrived on UDP port 434 through `interface`: a request, or something about revocation.
 
-    `unicast` says that `destination` is one of this host's own addresses; otherwise it was broadcast or multicast.
+    Of MIP Tunnel Data only what may complete a half-bound tunnel comes here (RFC 3519 section 4.6). `unicast` says that
+    `destination` is one of this host's own addresses; otherwise it was broadcast or multicast.
     """
 
     octets: bytes
@@ -27,7 +29,14 @@ class RequestArrived:
     unicast: bool = True
 
 
-AgentInput = RequestArrived | DeadlinePassed
+@dataclass(frozen=True, slots=True)
+class RevokeBinding:
+    """The administrator ends the binding of a home address before its time (RFC 3543 section 4.2.2)."""
+
+    home_address: IPv4Address
+
+
+AgentInput = RequestArrived | RevokeBinding | DeadlinePassed
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +56,23 @@ class SendReply:
 
 
 @dataclass(frozen=True, slots=True)
+class SendRevocation:
+    """Send a Registration Revocation from port 434 of `source`: nobody asked for it, so it is no reply."""
+
+    octets: bytes
+    destination: IPv4Address
+    _: KW_ONLY
+    port: int
+    source: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
 class Forward:
     """From now on tunnel packets for `home_address` to `endpoint`, and take them out of its tunnel if `reverse_tunnel`.
 
-    Replaces whatever was said about this home address before.
+    With `udp` all of them are MIP Tunnel Data to and from `port` of the endpoint (RFC 3519 section 4.7); None is the
+    port of a half-bound tunnel, which nothing can be sent into yet. Replaces whatever was said about this home address
+    before.
     """
 
     home_address: IPv4Address
@@ -58,6 +80,8 @@ class Forward:
     _: KW_ONLY
     encapsulation: Encapsulation = Encapsulation.IP_IN_IP
     reverse_tunnel: bool
+    udp: bool = False
+    port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +91,35 @@ class StopForwarding:
     home_address: IPv4Address
 
 
+@dataclass(frozen=True, slots=True)
+class ProxyHomeAddress:
+    """Answer ARP for `home_address` on the home link from now on, and say so to everybody there (R-203)."""
+
+    home_address: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseHomeAddress:
+    """Answer ARP for `home_address` no more.
+
+    `asked` are the octets of the request by which the mobile node came back to the home link: the frame that brought
+    them says its hardware address, which everybody there is then told. None where it is not there.
+    """
+
+    home_address: IPv4Address
+    asked: bytes | None = None
+
+
 class Change(Enum):
     """What became of a binding."""
 
     MADE = "made"
     MOVED = "moved"
     RENEWED = "renewed"
+    COMPLETED = "completed"
+    """The first keepalive of a half-bound tunnel showed its port (RFC 3519 section 4.6)."""
     REMOVED = "removed"
+    REVOKED = "revoked"
     EXPIRED = "expired"
 
 
@@ -85,25 +131,13 @@ class BindingChanged:
     binding: Binding
 
 
-class Finding(Enum):
-    """Why a request was dropped or denied; the values are codes for logs and counters, and stay as they are."""
+@dataclass(frozen=True, slots=True)
+class RevocationEnded:
+    """For the log: a revocation is not sent again, since `peer` acknowledged it or never did."""
 
-    WRONG_INTERFACE = "request-from-outside-interface"
-    WRONG_SOURCE = "request-from-untrusted-source"
-    MALFORMED = "malformed"
-    NOT_A_REQUEST = "not-a-request"
-    FOREIGN_AGENT_AUTHENTICATION = "foreign-agent-without-association"
-    NO_AUTHENTICATION = "no-authentication"
-    UNKNOWN_ASSOCIATION = "unknown-association"
-    WRONG_AUTHENTICATOR = "wrong-authenticator"
-    STALE = "identification-mismatch"
-    WRONG_HOME_AGENT = "wrong-home-agent-address"
-    RESERVED_BITS = "reserved-bits"
-    BAD_CARE_OF_ADDRESS = "bad-care-of-address"
-    LOOPING_CARE_OF_ADDRESS = "looping-care-of-address"
-    RELAYED = "relayed-request"
-    NAT_UNSUPPORTED = "nat-without-udp-tunnelling"
-    ENCAPSULATION = "encapsulation-unavailable"
+    home_address: IPv4Address
+    peer: IPv4Address
+    acknowledged: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,4 +156,14 @@ class Refused:
     home_address: IPv4Address | None = None
 
 
-AgentEffect = SendReply | Forward | StopForwarding | BindingChanged | Refused
+AgentEffect = (
+    SendReply
+    | SendRevocation
+    | Forward
+    | StopForwarding
+    | ProxyHomeAddress
+    | ReleaseHomeAddress
+    | BindingChanged
+    | RevocationEnded
+    | Refused
+)

@@ -6,17 +6,58 @@ from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from ipaddress import IPv4Address
 
-from homeward.model.registration import LIFETIME_INFINITE, Identification
+from homeward.model.encapsulation import Encapsulation
+from homeward.model.registration import LIFETIME_INFINITE, Identification, MobilitySecurityAssociation
+from homeward.wire.extensions import ExtensionType
 
 _HEAP_SLACK = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How packets get to a care-of address: the outer end of the tunnel, and what the tunnel is made of.
+
+    `endpoint` is the care-of address, or the address of the NAT that hides it. With `udp` the tunnel ends at `port`
+    there, which is None as long as the tunnel is half bound (RFC 3519 section 4.6).
+    """
+
+    endpoint: IPv4Address
+    encapsulation: Encapsulation = Encapsulation.IP_IN_IP
+    _: KW_ONLY
+    udp: bool = False
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationPeer:
+    """Who announced that it understands revocation of this binding, and how to talk to it (RFC 3543 section 3.2).
+
+    `protection` is MN-HA for a mobile node itself, FA-HA for its foreign agent. `announced` is the time stamp that it
+    was told, `heard` its own; `inform` says whether the I bit was agreed on.
+    """
+
+    address: IPv4Address
+    port: int
+    association: MobilitySecurityAssociation
+    _: KW_ONLY
+    protection: ExtensionType
+    announced: int
+    heard: int
+    inform: bool = False
+
+    @property
+    def is_foreign_agent(self) -> bool:
+        """Whether it is the foreign agent, not the mobile node itself."""
+        return self.protection is ExtensionType.FOREIGN_HOME_AUTHENTICATION
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
     """A home address is reachable at a care-of address, for `lifetime` seconds from `since` (boot time).
 
-    `reverse_tunnel` says whether the mobile node asked for one (T bit); without it nothing of its is decapsulated.
-    `co_located` is the D bit: the mobile node itself, not a foreign agent, is the tunnel's other end.
+    `way` is how its packets get there. `reverse_tunnel` says whether the mobile node asked for one (T bit); without it
+    nothing of its is decapsulated. `co_located` is the D bit: the mobile node itself, not a foreign agent, is the
+    tunnel's other end.
     """
 
     home_address: IPv4Address
@@ -28,6 +69,8 @@ class Binding:
     since: float
     reverse_tunnel: bool
     co_located: bool
+    way: Way
+    revocation: RevocationPeer | None = None
 
     @property
     def expires(self) -> float | None:

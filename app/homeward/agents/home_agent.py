@@ -3,10 +3,11 @@
 
 The order of the checks is part of the design. Where a request came from is asked first: outside, nobody learns that
 there is an agent, and no digest is computed for them. Then who sent it; whoever has not proved that gets silence.
-Then whether it is fresh. Only a request that passed all three is told what is wrong with its wishes.
+Then whether it is fresh, and whether its foreign agent is who it says. Only a request that passed all of that is told
+what is wrong with its wishes.
 """
 
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import assert_never
 
@@ -15,103 +16,79 @@ from homeward.agents.agent_events import (
     AgentInput,
     BindingChanged,
     Change,
-    Finding,
     Forward,
+    ProxyHomeAddress,
     Refused,
+    ReleaseHomeAddress,
     RequestArrived,
-    SendReply,
+    RevokeBinding,
     StopForwarding,
 )
+from homeward.agents.allocation import HomeAddresses
+from homeward.agents.answers import Answer, acceptance, denial, refusal
 from homeward.agents.bindings import Binding, BindingTable
-from homeward.agents.ingress import Origin, TrustedNetworks
+from homeward.agents.claims import Claim, ClaimReader, ForeignAgentProof
+from homeward.agents.findings import Finding
+from homeward.agents.half_bound import complete
+from homeward.agents.ingress import TrustedNetworks as TrustedNetworks
+from homeward.agents.nonces import Entropy, NonceGuard
+from homeward.agents.policy import AgentPolicy as AgentPolicy
+from homeward.agents.policy import Node as Node
+from homeward.agents.releases import Releases
 from homeward.agents.replay import Freshness, ReplayGuard
-from homeward.agents.wishes import Denial, judge_wishes
+from homeward.agents.revocations import Revocations
+from homeward.agents.support import agree, told_foreign_agent, told_mobile_node
+from homeward.agents.verdicts import Denial, Grant
+from homeward.agents.wishes import judge_wishes
 from homeward.model.errors import ProfileError, WireError
 from homeward.model.inputs import DeadlinePassed
 from homeward.model.instant import Instant
-from homeward.model.registration import (
-    LIFETIME_DEREGISTER,
-    Identification,
-    MobilitySecurityAssociation,
-    RegistrationReply,
-    RegistrationRequest,
-    ReplyCode,
-    RequestFlags,
-    Spi,
-)
-from homeward.wire import authenticator
-from homeward.wire import registration as codec
-from homeward.wire.decoded import DecodedReply, DecodedRequest
-from homeward.wire.extensions import ExtensionType
+from homeward.model.profile import ReplayStyle
+from homeward.model.registration import LIFETIME_DEREGISTER, ReplyCode, RequestFlags
+from homeward.wire import revocation
+from homeward.wire.decoded import DecodedAcknowledgment, DecodedRevocation
+from homeward.wire.udp_tunnel import TUNNEL_DATA_TYPE
 
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A mobile node that this agent serves, by one security association; `name` is for people."""
-
-    name: str
-    home_address: IPv4Address
-    association: MobilitySecurityAssociation
-
-
-@dataclass(frozen=True, slots=True)
-class AgentPolicy:
-    """What a home agent is configured to do. `lifetime_max` and `timestamp_tolerance` in seconds."""
-
-    address: IPv4Address
-    networks: TrustedNetworks
-    _: KW_ONLY
-    nodes: tuple[Node, ...]
-    lifetime_max: int = 1800
-    timestamp_tolerance: float = 7.0
-    answer_failed_authentication: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """A request whose sender names an association of ours, and has not yet proved to hold its key."""
-
-    arrived: RequestArrived
-    decoded: DecodedRequest
-    node: Node
-
-    @property
-    def request(self) -> RegistrationRequest:
-        return self.decoded.message
+_TUNNEL_DATA = bytes([TUNNEL_DATA_TYPE])
+_ABOUT_REVOCATION = (bytes([revocation.REVOCATION_TYPE]), bytes([revocation.ACKNOWLEDGMENT_TYPE]))
 
 
 class HomeAgent:
     """One home agent's bindings and replay memory. Pure: the same inputs at the same instants give the same effects.
 
-    Raises ProfileError for two nodes with the same home address and SPI.
+    `entropy` is for nodes that use nonces. Raises ProfileError where nodes or foreign agents cannot be told apart, and
+    for nonces without entropy.
     """
 
-    def __init__(self, policy: AgentPolicy, *, started: Instant) -> None:
+    def __init__(self, policy: AgentPolicy, *, started: Instant, entropy: Entropy | None = None) -> None:
         self._policy = policy
-        self._nodes: dict[tuple[IPv4Address, Spi], Node] = {}
-        for node in policy.nodes:
-            key = (node.home_address, node.association.spi)
-            if key in self._nodes:
-                raise ProfileError(f"two nodes have home address {key[0]} and SPI {key[1]}")
-            self._nodes[key] = node
-        self._home_addresses = frozenset(node.home_address for node in policy.nodes)
-        self._guard = ReplayGuard(policy.timestamp_tolerance, started)
+        self._reader = ClaimReader(policy)
         self._bindings = BindingTable()
+        self._addresses = HomeAddresses(policy, lambda address: self._bindings.get(address) is not None)
+        self._time_stamps = ReplayGuard(policy.timestamp_tolerance, started)
+        if entropy is None and any(node.replay is ReplayStyle.NONCES for node in policy.nodes):
+            raise ProfileError("nonces need a source of chance")
+        self._nonces = NonceGuard(entropy or (lambda: 0))
+        self._revocations = Revocations(policy.address)
+        self._releases = Releases(policy.address)
 
     def handle(self, arrived: AgentInput, at: Instant) -> tuple[AgentEffect, ...]:
         """What follows from an input at this instant. Overdue bindings end first, so that none is ever renewed late."""
-        expired = self._expire(at)
+        overdue = (*self._expire(at), *self._revocations.repeat(at))
         match arrived:
             case RequestArrived():
-                return (*expired, *self._answer(arrived, at))
+                return (*overdue, *self._take(arrived, at))
+            case RevokeBinding(home_address):
+                return (*overdue, *self._revoke(home_address, at))
             case DeadlinePassed():
-                return expired
+                return overdue
             case _:
                 assert_never(arrived)
 
     def next_deadline(self) -> float | None:
         """Boot time at which DeadlinePassed is due, None when there is nothing to wait for."""
-        return self._bindings.next_expiry()
+        ends = (self._bindings.next_expiry(), self._revocations.next_deadline())
+        return min((end for end in ends if end is not None), default=None)
 
     def bindings(self) -> tuple[Binding, ...]:
         """All bindings, by home address."""
@@ -125,189 +102,236 @@ class HomeAgent:
         # Silently towards the mobile node: a reply answers a request and nothing else (RFC 5944 section 3.8).
         effects: list[AgentEffect] = []
         for binding in self._bindings.expire(at.boot):
-            effects += [StopForwarding(binding.home_address), BindingChanged(Change.EXPIRED, binding)]
+            effects += self._stop(binding, Change.EXPIRED)
         return tuple(effects)
 
+    def _take(self, arrived: RequestArrived, at: Instant) -> tuple[AgentEffect, ...]:
+        kind = arrived.octets[:1]
+        if kind != _TUNNEL_DATA and kind not in _ABOUT_REVOCATION:
+            return self._answer(arrived, at)
+        outsider = self._reader.refuse_outsider(arrived)
+        if outsider is not None:
+            return (outsider,)
+        if kind == _TUNNEL_DATA:
+            return self._complete(arrived)
+        try:
+            decoded = revocation.decode(arrived.octets)
+        except WireError as error:
+            return (Refused(Finding.MALFORMED, str(error), source=arrived.source),)
+        if isinstance(decoded, DecodedAcknowledgment):
+            stray = Refused(
+                Finding.STRAY_ACKNOWLEDGMENT, "it answers nothing that was sent", source=arrived.source
+            )
+            effects = self._revocations.acknowledge(decoded)
+            return (stray,) if effects is None else effects
+        return self._release(arrived, decoded)
+
     def _answer(self, arrived: RequestArrived, at: Instant) -> tuple[AgentEffect, ...]:
-        claim = self._claim(arrived)
+        claim = self._reader.read(arrived)
         if isinstance(claim, Refused):
             return (claim,)
-        if not authenticator.verify(arrived.octets, claim.decoded, claim.node.association):
+        request, node, guard = claim.request, claim.node, self._guard(claim)
+        if not claim.is_proved():
             return self._refuse_forgery(claim)
-        spi = claim.node.association.spi
-        freshness = self._guard.judge(claim.request, spi, at=at)
-        if freshness is Freshness.DUPLICATE and not self._still_stands(claim.request):
+        given = self._addresses.give(node, request.home_address)
+        named = given or request.home_address
+        spi = node.association.spi
+        freshness = guard.judge(node.identity, request, spi=spi, at=at)
+        if freshness is Freshness.DUPLICATE and not self._still_stands(claim, named):
             freshness = Freshness.USED
         if freshness not in (Freshness.FRESH, Freshness.DUPLICATE):
-            denial = Denial(ReplyCode.IDENTIFICATION_MISMATCH, Finding.STALE, freshness.value)
-            return self._deny(claim, denial, identification=self._guard.resynchronisation(claim.request, at))
-        wish_denial = judge_wishes(
-            arrived,
-            claim.request,
-            agent=self._policy.address,
-            nats=self._policy.networks.nats,
-            home_addresses=self._home_addresses,
-        )
-        if wish_denial is not None:
-            return self._deny(claim, wish_denial)
+            stale = Denial(ReplyCode.IDENTIFICATION_MISMATCH, Finding.STALE, freshness.value)
+            answer = Answer(named, guard.resynchronise(node.identity, request, at))
+            return denial(self._policy, claim, stale, answer)
+        proof = claim.foreign_agent_proof()
+        verdict = self._judge(claim, given, proof)
+        if isinstance(verdict, Denial):
+            may_vouch = verdict.code != ReplyCode.FOREIGN_AGENT_FAILED_AUTHENTICATION
+            spent = guard.deny if freshness is Freshness.FRESH else guard.repeat
+            answer = Answer(named, spent(node.identity, request), may_vouch=may_vouch)
+            return denial(self._policy, claim, verdict, answer)
         if freshness is Freshness.DUPLICATE:
-            return (self._acceptance(claim, self._remaining(claim.request, at)),)
-        self._guard.accept(claim.request, spi, at=at)
-        return self._accept(claim, at)
+            return self._repeat(claim, verdict, Answer(named, guard.repeat(node.identity, request)), at)
+        answer = Answer(named, guard.accept(node.identity, request, spi=spi, at=at))
+        if verdict is None:
+            return (*self._deregister(claim, named, at), acceptance(self._policy, claim, answer))
+        return self._bind(claim, verdict, answer, proof, at)
 
-    def _claim(self, arrived: RequestArrived) -> _Claim | Refused:
-        """Everything that is answered by silence before any digest is computed (R-94, R-193, R-195)."""
+    def _judge(
+        self, claim: Claim, given: IPv4Address | None, proof: ForeignAgentProof
+    ) -> Grant | Denial | None:
+        if proof in (ForeignAgentProof.MISSING, ForeignAgentProof.WRONG):
+            code = ReplyCode.FOREIGN_AGENT_FAILED_AUTHENTICATION
+            return Denial(code, Finding.FOREIGN_AGENT_FAILED, proof.value)
+        if given is None and claim.request.home_address.is_unspecified:
+            text = "all home addresses that this node may get are in use"
+            return Denial(ReplyCode.INSUFFICIENT_RESOURCES, Finding.NO_HOME_ADDRESS_LEFT, text)
+        if given is None:
+            text = f"home address {claim.request.home_address} is not this node's"
+            return Denial(ReplyCode.ADMINISTRATIVELY_PROHIBITED, Finding.WRONG_HOME_ADDRESS, text)
+        return judge_wishes(claim, self._policy, home_address=given, is_home=self._addresses.covers)
 
-        def silence(finding: Finding, text: str) -> Refused:
-            return Refused(finding, text, source=arrived.source)
+    def _refuse_forgery(self, claim: Claim) -> tuple[AgentEffect, ...]:
+        """Silence, or code 131 where that is configured; never a word about trust (RFC 5944 section 3.8.2.1).
 
-        match self._policy.networks.origin(arrived.source, arrived.interface):
-            case Origin.WRONG_INTERFACE as origin:
-                return silence(Finding.WRONG_INTERFACE, f"{origin.value} ({arrived.interface})")
-            case Origin.WRONG_SOURCE as origin:
-                return silence(Finding.WRONG_SOURCE, origin.value)
-            case Origin.INSIDE:
-                pass
-        try:
-            decoded = codec.decode(arrived.octets)
-        except WireError as error:
-            return silence(Finding.MALFORMED, str(error))
-        if isinstance(decoded, DecodedReply):
-            return silence(Finding.NOT_A_REQUEST, "a reply was sent to the home agent")
-        extensions = (*decoded.covered, *decoded.unauthenticated)
-        if any(each.number == ExtensionType.FOREIGN_HOME_AUTHENTICATION for each in extensions):
-            return silence(
-                Finding.FOREIGN_AGENT_AUTHENTICATION, "no association is shared with any foreign agent"
-            )
-        if decoded.authentication is None:
-            count = len(decoded.authentications)
-            return silence(
-                Finding.NO_AUTHENTICATION, f"{count} MN-HA authentication extensions instead of one"
-            )
-        home_address, spi = decoded.message.home_address, decoded.authentication.spi
-        node = self._nodes.get((home_address, spi))
-        if node is None:
-            return silence(
-                Finding.UNKNOWN_ASSOCIATION, f"no association for home address {home_address}, SPI {spi}"
-            )
-        return _Claim(arrived, decoded, node)
-
-    def _refuse_forgery(self, claim: _Claim) -> tuple[AgentEffect, ...]:
-        """Silence, or code 131 where that is configured; never a word about trust (RFC 5944 section 3.8.2.1)."""
+        A foreign agent that proved itself must be told, so that it need not wait for an answer (R-193).
+        """
         code = ReplyCode.MOBILE_NODE_FAILED_AUTHENTICATION
-        denial = Denial(code, Finding.WRONG_AUTHENTICATOR, "the authenticator does not fit the key")
-        if self._policy.answer_failed_authentication:
-            return self._deny(claim, denial, may_vouch=False)
-        return (_refused(claim, denial, told=False),)
+        denied = Denial(code, Finding.WRONG_AUTHENTICATOR, "the authenticator does not fit the key")
+        if (
+            self._policy.answer_failed_authentication
+            or claim.foreign_agent_proof() is ForeignAgentProof.VALID
+        ):
+            named = self._addresses.expected(claim.node, claim.request.home_address)
+            return denial(
+                self._policy, claim, denied, Answer(named, claim.request.identification, may_vouch=False)
+            )
+        return (refusal(claim, denied, told=False),)
 
-    def _still_stands(self, request: RegistrationRequest) -> bool:
+    def _guard(self, claim: Claim) -> ReplayGuard | NonceGuard:
+        return self._nonces if claim.node.replay is ReplayStyle.NONCES else self._time_stamps
+
+    def _still_stands(self, claim: Claim, home_address: IPv4Address) -> bool:
         """Whether what this accepted request asked for is still so; a deregistration always is."""
-        if request.lifetime == LIFETIME_DEREGISTER:
+        if claim.request.lifetime == LIFETIME_DEREGISTER:
             return True
-        binding = self._bindings.get(request.home_address)
-        return binding is not None and binding.identification == request.identification
+        binding = self._bindings.get(home_address)
+        return binding is not None and binding.identification == claim.request.identification
 
-    def _remaining(self, request: RegistrationRequest, at: Instant) -> int:
-        """The lifetime to answer a duplicate with: it never gains any (R-198)."""
-        binding = self._bindings.get(request.home_address)
-        if request.lifetime == LIFETIME_DEREGISTER or binding is None:
-            return LIFETIME_DEREGISTER
-        return binding.remaining(at.boot)
+    def _repeat(
+        self, claim: Claim, grant: Grant | None, answer: Answer, at: Instant
+    ) -> tuple[AgentEffect, ...]:
+        """The same answer once more, with the lifetime that is left: it never gains any (R-198)."""
+        binding = self._bindings.get(answer.home_address)
+        if grant is None or binding is None:
+            return (acceptance(self._policy, claim, answer),)
+        return (self._acceptance(claim, grant, answer, binding, lifetime=binding.remaining(at.boot)),)
 
-    def _accept(self, claim: _Claim, at: Instant) -> tuple[AgentEffect, ...]:
-        """Carry the request out by the rules of RFC 5944 section 3.8.2.2, one care-of address for each home address."""
-        request = claim.request
-        if request.lifetime == LIFETIME_DEREGISTER:
-            return (*self._deregister(request), self._acceptance(claim, LIFETIME_DEREGISTER))
+    def _bind(
+        self, claim: Claim, grant: Grant, answer: Answer, proof: ForeignAgentProof, at: Instant
+    ) -> tuple[AgentEffect, ...]:
+        """Add a binding by the rules of RFC 5944 section 3.8.2.2, one care-of address for each home address."""
+        request, home_address = claim.request, answer.home_address
         binding = Binding(
-            request.home_address,
+            home_address,
             request.care_of_address,
             node=claim.node.name,
             identification=request.identification,
-            lifetime=min(request.lifetime, self._policy.lifetime_max),
+            lifetime=self._lifetime(request.lifetime, grant),
             since=at.boot,
             reverse_tunnel=RequestFlags.REVERSE_TUNNEL in request.flags,
-            co_located=RequestFlags.DECAPSULATE_SELF in request.flags,
+            co_located=claim.co_located,
+            way=grant.way,
+            revocation=agree(claim, grant, self._policy, proof, at),
         )
-        before = self._bindings.get(request.home_address)
+        before = self._bindings.get(home_address)
         self._bindings.put(binding)
-        reply = self._acceptance(claim, binding.lifetime)
-        changed = BindingChanged(_change(before, binding), binding)
-        forward = _forward(binding)
-        if before is not None and _forward(before) == forward:
-            return (reply, changed)
+        self._revocations.drop(home_address, binding.care_of_address)
+        self._releases.forget(home_address)
+        reply = self._acceptance(claim, grant, answer, binding, lifetime=binding.lifetime)
+        effects: list[AgentEffect] = []
         # Forwarding first: when the mobile node reads the reply, its packets already have a way.
-        return (forward, reply, changed)
+        if before is None or _forward(before) != _forward(binding):
+            effects.append(_forward(binding))
+        if before is None and self._policy.home_link is not None:
+            effects.append(ProxyHomeAddress(home_address))
+        effects += [reply, BindingChanged(_change(before, binding), binding)]
+        if before is not None and before.care_of_address != binding.care_of_address:
+            effects += self._tell_left_foreign_agent(before, at)
+        return tuple(effects)
 
-    def _deregister(self, request: RegistrationRequest) -> tuple[AgentEffect, ...]:
+    def _lifetime(self, asked: int, grant: Grant) -> int:
+        most = self._policy.lifetime_max
+        return min(asked, most, self._policy.nat_max_lifetime) if grant.nat else min(asked, most)
+
+    def _acceptance(
+        self, claim: Claim, grant: Grant, answer: Answer, binding: Binding, *, lifetime: int
+    ) -> AgentEffect:
+        said = replace(
+            answer,
+            lifetime=lifetime,
+            udp_tunnel=grant.to_mobile_node,
+            revocation_support=told_mobile_node(binding),
+            to_foreign_agent=told_foreign_agent(binding, grant),
+        )
+        return acceptance(self._policy, claim, said)
+
+    def _deregister(self, claim: Claim, home_address: IPv4Address, at: Instant) -> tuple[AgentEffect, ...]:
         """All bindings when the care-of address is the home address, else the one that is named, if it is there."""
-        binding = self._bindings.get(request.home_address)
-        if binding is None or request.care_of_address not in (request.home_address, binding.care_of_address):
+        binding, care_of = self._bindings.get(home_address), claim.request.care_of_address
+        if binding is None or care_of not in (home_address, binding.care_of_address):
             return ()
-        self._bindings.remove(request.home_address)
-        return (StopForwarding(request.home_address), BindingChanged(Change.REMOVED, binding))
-
-    def _acceptance(self, claim: _Claim, lifetime: int) -> SendReply:
-        # One binding for each node: who asked for more is told so, and 1 is as much a success as 0 (R-159, R-197).
-        simultaneous = RequestFlags.SIMULTANEOUS in claim.request.flags
-        code = ReplyCode.ACCEPTED_WITHOUT_SIMULTANEOUS_BINDINGS if simultaneous else ReplyCode.ACCEPTED
-        return self._reply(claim, self._answer_with(claim, code, lifetime=lifetime))
-
-    def _deny(
-        self,
-        claim: _Claim,
-        denial: Denial,
-        *,
-        identification: Identification | None = None,
-        may_vouch: bool = True,
-    ) -> tuple[AgentEffect, ...]:
-        reply = self._answer_with(claim, denial.code, lifetime=0)
-        if identification is not None:
-            reply = replace(reply, identification=identification)
-        if not may_vouch:
-            reply = replace(reply, trusted_networks_configured=False)
-        return (self._reply(claim, reply), _refused(claim, denial, told=True))
-
-    def _answer_with(self, claim: _Claim, code: ReplyCode, *, lifetime: int) -> RegistrationReply:
-        arrived, request = claim.arrived, claim.request
-        return RegistrationReply(
-            code,
-            lifetime,
-            home_address=request.home_address,
-            home_agent=self._policy.address,
-            identification=request.identification,
-            nai=request.nai,
-            trusted_networks_configured=self._policy.networks.vouches(
-                arrived.source, arrived.interface, care_of_address=request.care_of_address
-            ),
-        )
-
-    def _reply(self, claim: _Claim, reply: RegistrationReply) -> SendReply:
+        self._bindings.remove(home_address)
         arrived = claim.arrived
-        return SendReply(
-            codec.encode_reply(reply, claim.node.association),
-            arrived.source,
-            port=arrived.source_port,
-            source=arrived.destination if arrived.unicast else self._policy.address,
-            interface=arrived.interface if arrived.source == claim.request.home_address else None,
-        )
+        at_home = arrived.source == home_address and arrived.interface == self._policy.home_link
+        effects = self._stop(binding, Change.REMOVED, asked=arrived.octets if at_home else None)
+        if claim.relay is None or arrived.source != binding.way.endpoint:
+            effects += self._tell_left_foreign_agent(binding, at)
+        return effects
+
+    def _tell_left_foreign_agent(self, binding: Binding, at: Instant) -> tuple[AgentEffect, ...]:
+        """It need not keep what its visitor left behind; the visitor knows already (RFC 3543 section 4.2.2.1)."""
+        if binding.revocation is None or not binding.revocation.is_foreign_agent:
+            return ()
+        return self._revocations.start(binding, at, inform=False)
+
+    def _revoke(self, home_address: IPv4Address, at: Instant) -> tuple[AgentEffect, ...]:
+        binding = self._bindings.remove(home_address)
+        if binding is None:
+            return ()
+        return (*self._stop(binding, Change.REVOKED), *self._revocations.start(binding, at, inform=True))
+
+    def _release(self, arrived: RequestArrived, decoded: DecodedRevocation) -> tuple[AgentEffect, ...]:
+        """A foreign agent ends a binding (RFC 3543 section 4.2.3.2)."""
+        home_address = decoded.message.home_address
+        peers = self._reader.foreign_agents_at(arrived.source, decoded.message.foreign_domain)
+        by = self._releases.prover(decoded, peers)
+        binding = self._bindings.get(home_address)
+        fault = "no foreign agent that we know made it" if by is None else None
+        fault = fault or self._releases.fault(decoded, binding)
+        if by is None or fault is not None:
+            return (
+                Refused(Finding.REVOCATION, fault or "", source=arrived.source, home_address=home_address),
+            )
+        if self._releases.is_repeated(decoded) or binding is None or binding.revocation is None:
+            return (self._releases.answer(arrived, decoded, by, inform=True),)
+        self._bindings.remove(home_address)
+        self._releases.note(decoded)
+        reply = self._releases.answer(arrived, decoded, by, inform=binding.revocation.inform)
+        return (*self._stop(binding, Change.REVOKED), reply)
+
+    def _complete(self, arrived: RequestArrived) -> tuple[AgentEffect, ...]:
+        """The first keepalive of a half-bound tunnel, or something that only looks like it (R-243)."""
+        binding = complete(arrived, self._bindings.get, self._policy.address)
+        if isinstance(binding, Refused):
+            return (binding,)
+        self._bindings.put(binding)
+        return (_forward(binding), BindingChanged(Change.COMPLETED, binding))
+
+    def _stop(
+        self, binding: Binding, change: Change, *, asked: bytes | None = None
+    ) -> tuple[AgentEffect, ...]:
+        home_address = binding.home_address
+        stopped: tuple[AgentEffect, ...] = (StopForwarding(home_address), BindingChanged(change, binding))
+        if self._policy.home_link is None:
+            return stopped
+        return (stopped[0], ReleaseHomeAddress(home_address, asked), stopped[1])
 
 
 def _change(before: Binding | None, after: Binding) -> Change:
     if before is None:
         return Change.MADE
-    return Change.RENEWED if before.care_of_address == after.care_of_address else Change.MOVED
+    same = (before.care_of_address, before.way) == (after.care_of_address, after.way)
+    return Change.RENEWED if same else Change.MOVED
 
 
 def _forward(binding: Binding) -> Forward:
-    return Forward(binding.home_address, binding.care_of_address, reverse_tunnel=binding.reverse_tunnel)
-
-
-def _refused(claim: _Claim, denial: Denial, *, told: bool) -> Refused:
-    return Refused(
-        denial.finding,
-        denial.text,
-        source=claim.arrived.source,
-        code=denial.code if told else None,
-        home_address=claim.request.home_address,
+    way = binding.way
+    return Forward(
+        binding.home_address,
+        way.endpoint,
+        encapsulation=way.encapsulation,
+        reverse_tunnel=binding.reverse_tunnel,
+        udp=way.udp,
+        port=way.port,
     )

@@ -29,9 +29,11 @@ class TrustedNetworks:
         """Both must be inside: a source address alone can be forged from outside, where the interface cannot."""
         if interface not in self.interfaces:
             return Origin.WRONG_INTERFACE
-        if not any(source in prefix for prefix in self.prefixes):
-            return Origin.WRONG_SOURCE
-        return Origin.INSIDE
+        return Origin.INSIDE if self.covers(source) else Origin.WRONG_SOURCE
+
+    def covers(self, address: IPv4Address) -> bool:
+        """Whether an address lies in a trusted prefix."""
+        return any(address in prefix for prefix in self.prefixes)
 
     def vouches(self, source: IPv4Address, interface: str, *, care_of_address: IPv4Address) -> bool:
         """Whether a reply may carry Trusted Networks Configured (X-28).

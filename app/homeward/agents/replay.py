@@ -9,8 +9,8 @@ lies after our start: it could be played again, within the tolerance. Only state
 import math
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address
 
+from homeward.agents.policy import Identity
 from homeward.model.instant import Instant
 from homeward.model.registration import Identification, RegistrationRequest, Spi
 from homeward.wire.identification import NTP_TO_UNIX_SECONDS, from_time, high32, join, low32
@@ -27,6 +27,7 @@ class Freshness(Enum):
     SKEWED = "the time stamp is further from our clock than the tolerance allows"
     BEFORE_START = "the time stamp is older than this agent's life, which cannot know whether it was used"
     USED = "the time stamp is not above the last one accepted"
+    WRONG_NONCE = "the nonce is not the one that the node was given last"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class _Accepted:
 
 
 class ReplayGuard:
-    """Remembers the highest time stamp accepted for each home address, whatever SPI it came with.
+    """Remembers the highest time stamp accepted from each mobile node, whatever SPI it came with.
 
     RFC 5944 wants it greater than any accepted *for the mobile node*: with a memory per SPI, a delayed request under
     the old key could undo a newer one under the new key.
@@ -46,14 +47,14 @@ class ReplayGuard:
     def __init__(self, tolerance: float, started: Instant) -> None:
         self._tolerance = tolerance
         self._start = _exact(from_time(started.wall, 0), near=started.wall)
-        self._last: dict[IPv4Address, _Accepted] = {}
+        self._last: dict[Identity, _Accepted] = {}
 
-    def judge(self, request: RegistrationRequest, spi: Spi, *, at: Instant) -> Freshness:
+    def judge(self, who: Identity, request: RegistrationRequest, *, spi: Spi, at: Instant) -> Freshness:
         """Judge an authenticated request; changes nothing."""
         stamp = _exact(request.identification, near=at.wall)
         if abs(stamp / _ERA - NTP_TO_UNIX_SECONDS - at.wall) > self._tolerance:
             return Freshness.SKEWED
-        last = self._last.get(request.home_address)
+        last = self._last.get(who)
         if last is not None and last.spi == spi and last.request == request:
             return Freshness.DUPLICATE
         if last is not None and stamp <= last.stamp:
@@ -62,14 +63,31 @@ class ReplayGuard:
             return Freshness.BEFORE_START
         return Freshness.FRESH
 
-    def accept(self, request: RegistrationRequest, spi: Spi, *, at: Instant) -> None:
-        """Remember a request that was acted upon. A denied one changes nothing, so that denying it is repeatable."""
+    def accept(self, who: Identity, request: RegistrationRequest, *, spi: Spi, at: Instant) -> Identification:
+        """Remember a request that was acted upon; the Identification of the reply.
+
+        A denied one changes nothing, so that denying it is repeatable.
+        """
         stamp = _exact(request.identification, near=at.wall)
-        self._last[request.home_address] = _Accepted(stamp, spi, request)
+        self._last[who] = _Accepted(stamp, spi, request)
+        return request.identification
 
     @staticmethod
-    def resynchronisation(request: RegistrationRequest, at: Instant) -> Identification:
+    def repeat(who: Identity, request: RegistrationRequest) -> Identification:
+        """The Identification of one more reply to a request that was accepted."""
+        del who
+        return request.identification
+
+    @staticmethod
+    def deny(who: Identity, request: RegistrationRequest) -> Identification:
+        """The Identification of the denial of a fresh request."""
+        del who
+        return request.identification
+
+    @staticmethod
+    def resynchronise(who: Identity, request: RegistrationRequest, at: Instant) -> Identification:
         """The Identification of a code 133 reply: our seconds, the request's own low half."""
+        del who
         return join(high32(from_time(at.wall, 0)), low32(request.identification))
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 from homeward.agents.agent_events import AgentEffect, Forward, Refused, RequestArrived, SendReply
 from homeward.agents.home_agent import AgentPolicy, HomeAgent, Node
 from homeward.agents.ingress import TrustedNetworks
+from homeward.agents.policy import ForeignAgentPeer
 from homeward.model.instant import Instant
 from homeward.model.registration import (
     AuthenticationAlgorithm,
@@ -22,10 +23,11 @@ from homeward.model.registration import (
     RequestFlags,
     Spi,
 )
+from homeward.model.relay import ForeignToHome, HomeToForeign
 from homeward.model.secret import Secret
-from homeward.wire import authenticator
+from homeward.wire import authenticator, relay
 from homeward.wire import registration as codec
-from homeward.wire.decoded import DecodedReply
+from homeward.wire.decoded import DecodedReply, DecodedRequest
 from homeward.wire.extensions import Extension, encode
 from homeward.wire.identification import from_time
 
@@ -34,6 +36,7 @@ HOME = IPv4Address("10.77.0.10")
 OTHER_HOME = IPv4Address("10.77.0.11")
 CARE_OF = IPv4Address("10.1.1.50")
 ELSEWHERE = IPv4Address("10.1.2.60")
+FOREIGN_AGENT = IPv4Address("10.1.3.1")
 OUTSIDE = IPv4Address("198.51.100.7")
 NAT = IPv4Address("10.1.9.9")
 PORT = 40000
@@ -50,6 +53,9 @@ OLD_SA = MobilitySecurityAssociation(
 OTHER_SA = MobilitySecurityAssociation(
     Spi(0x100), AuthenticationAlgorithm.HMAC_MD5, key=Secret(bytes(range(2, 18)))
 )
+FOREIGN_SA = MobilitySecurityAssociation(
+    Spi(0x200), AuthenticationAlgorithm.HMAC_SHA256, key=Secret(bytes(range(3, 35)))
+)
 FORGER = replace(SA, key=Secret(bytes(32)))
 
 NETWORKS = TrustedNetworks(
@@ -60,6 +66,9 @@ POLICY = AgentPolicy(
     NETWORKS,
     nodes=(Node("laptop", HOME, SA), Node("laptop", HOME, OLD_SA), Node("other", OTHER_HOME, OTHER_SA)),
 )
+WITH_FOREIGN_AGENT = replace(POLICY, foreign_agents=(ForeignAgentPeer(FOREIGN_AGENT, FOREIGN_SA),))
+T = RequestFlags.REVERSE_TUNNEL
+NO_PART = ForeignToHome()
 
 _Wanted = TypeVar("_Wanted")
 
@@ -114,6 +123,33 @@ def arrived(payload: bytes | RegistrationRequest, **changes: object) -> RequestA
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
+def co_located(at: float = 0.0, **changes: object) -> bytes:
+    """A request as our own encoder makes it, with everything that it may say of UDP tunnels and revocation."""
+    return codec.encode_request(request(at, **changes), SA)
+
+
+def relayed(
+    message: RegistrationRequest | bytes,
+    part: ForeignToHome = NO_PART,
+    *,
+    by: MobilitySecurityAssociation | None = FOREIGN_SA,
+    **changes: object,
+) -> RequestArrived:
+    """A request that came by way of the foreign agent, which adds its own part and its authenticator."""
+    payload = message if isinstance(message, bytes) else octets(message)
+    decoded = codec.decode(payload)
+    assert isinstance(decoded, DecodedRequest)
+    sent_on = relay.through_mobile_home(decoded) + relay.relay_request(decoded, part)[len(payload) :]
+    if by is not None:
+        sent_on = authenticator.authenticate(sent_on, by, by=relay.FOREIGN_HOME)
+    return arrived(sent_on, **{"source": FOREIGN_AGENT, "source_port": 434, **changes})
+
+
+def by_foreign_agent(at: float = 0.0, **changes: object) -> RegistrationRequest:
+    """A request for the foreign agent's own care-of address."""
+    return request(at, **{"care_of_address": FOREIGN_AGENT, "flags": T, **changes})
+
+
 def agent(**changes: object) -> HomeAgent:
     """An agent that has just been started."""
     return HomeAgent(replace(POLICY, **changes), started=T0)  # type: ignore[arg-type]
@@ -141,6 +177,26 @@ def reply_in(
     assert authenticator.verify(sent.octets, decoded, association)
     assert decoded.unauthenticated == ()
     return decoded.message
+
+
+def relayed_reply_in(
+    effects: Sequence[AgentEffect],
+    *,
+    by: MobilitySecurityAssociation | None = FOREIGN_SA,
+    association: MobilitySecurityAssociation = SA,
+) -> tuple[RegistrationReply, HomeToForeign]:
+    """The reply that is sent to a foreign agent, and what is in it for the agent itself."""
+    sent = only(effects, SendReply)
+    decoded = codec.decode(sent.octets)
+    assert isinstance(decoded, DecodedReply)
+    assert authenticator.verify(sent.octets, decoded, association)
+    proofs = [each for each in decoded.unauthenticated if each.number == relay.FOREIGN_HOME]
+    if by is None:
+        assert proofs == []
+    else:
+        assert authenticator.verify(sent.octets, decoded, by, by=relay.FOREIGN_HOME)
+        assert decoded.unauthenticated[-1] == proofs[-1]
+    return decoded.message, relay.read_from_home_agent(decoded)
 
 
 def refused_in(effects: Sequence[AgentEffect]) -> Refused:

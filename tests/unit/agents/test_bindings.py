@@ -2,7 +2,7 @@
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from homeward.agents.bindings import Binding, BindingTable
+from homeward.agents.bindings import Binding, BindingTable, Way
 from homeward.model.registration import LIFETIME_INFINITE
 from tests.unit.agents.scene import CARE_OF, HOME, OTHER_HOME, stamp
 
@@ -17,6 +17,7 @@ def binding(**changes: object) -> Binding:
         since=1000.0,
         reverse_tunnel=True,
         co_located=True,
+        way=Way(CARE_OF),
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
 

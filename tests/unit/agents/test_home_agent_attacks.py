@@ -115,8 +115,9 @@ def _none() -> bytes:
     [
         (b"", Finding.MALFORMED),
         (b"\x03", Finding.MALFORMED),
-        (b"\x04\x04\x00\x00" + bytes(40), Finding.MALFORMED),
-        (b"\x07" + bytes(60), Finding.MALFORMED),
+        (b"\x04\x04\x00\x00" + bytes(40), Finding.STRAY_KEEPALIVE),
+        (b"\x07" + bytes(60), Finding.REVOCATION),
+        (b"\x07" + bytes(10), Finding.MALFORMED),
         (octets(request(1), behind=[Extension(99, b"")]), Finding.MALFORMED),
         (octets(request(1)) + b"\x91\xff", Finding.MALFORMED),
         (

@@ -17,6 +17,8 @@ from homeward.agents.agent_events import (
     StopForwarding,
 )
 from homeward.agents.home_agent import HomeAgent, Node
+from homeward.agents.policy import ReverseTunnels
+from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import ProfileError
 from homeward.model.inputs import DeadlinePassed
 from homeward.model.registration import (
@@ -93,7 +95,7 @@ def test_an_accepted_request() -> None:
     ],
 )
 def test_denials(changes: dict[str, object], code: int, finding: Finding) -> None:
-    home_agent = agent()
+    home_agent = agent(encapsulations=frozenset({Encapsulation.IP_IN_IP}))
     home_agent.handle(arrived(request(1)), after(1))
     bindings = home_agent.bindings()
     effects = home_agent.handle(arrived(request(2, **changes)), after(2))
@@ -107,6 +109,55 @@ def test_denials(changes: dict[str, object], code: int, finding: Finding) -> Non
     assert home_agent.bindings() == bindings
     # A denial uses nothing up: the corrected request with the very same time stamp is still good.
     assert reply_in(home_agent.handle(arrived(request(2)), after(2))).is_success
+
+
+@pytest.mark.rows("R-221")
+@pytest.mark.parametrize(
+    ("stance", "flags", "code"),
+    [
+        (ReverseTunnels.OFFERED, D_T, 0),
+        (ReverseTunnels.OFFERED, RequestFlags.DECAPSULATE_SELF, 0),
+        (ReverseTunnels.MANDATORY, D_T, 0),
+        (ReverseTunnels.MANDATORY, RequestFlags.DECAPSULATE_SELF, 138),
+        (ReverseTunnels.REFUSED, D_T, 137),
+        (ReverseTunnels.REFUSED, RequestFlags.DECAPSULATE_SELF, 0),
+        # What cannot be carried at all is said first (RFC 3024 section 4.3.1).
+        (ReverseTunnels.REFUSED, D_T | RequestFlags.GRE, 139),
+    ],
+)
+def test_reverse_tunnels_are_offered_or_mandatory_or_refused(
+    stance: ReverseTunnels, flags: RequestFlags, code: int
+) -> None:
+    home_agent = agent(reverse_tunnels=stance, encapsulations=frozenset({Encapsulation.IP_IN_IP}))
+    effects = home_agent.handle(arrived(request(1, flags=flags)), after(1))
+    assert reply_in(effects).code == code
+    assert home_agent.binding_count() == (0 if code else 1)
+    # To end a binding needs no tunnel.
+    assert reply_in(home_agent.handle(arrived(request(2, flags=flags, lifetime=0)), after(2))).is_success
+
+
+@pytest.mark.rows("R-221")
+@pytest.mark.parametrize(
+    ("flags", "offered", "carried"),
+    [
+        (D_T, set(), Encapsulation.IP_IN_IP),
+        (D_T | RequestFlags.GRE, {Encapsulation.GRE}, Encapsulation.GRE),
+        (D_T | RequestFlags.MINIMAL, {Encapsulation.MINIMAL}, Encapsulation.MINIMAL),
+        (D_T | RequestFlags.MINIMAL, {Encapsulation.GRE}, None),
+        (D_T | RequestFlags.GRE, {Encapsulation.MINIMAL}, None),
+        (D_T | RequestFlags.GRE | RequestFlags.MINIMAL, set(Encapsulation), Encapsulation.GRE),
+        (D_T | RequestFlags.GRE | RequestFlags.MINIMAL, {Encapsulation.MINIMAL}, Encapsulation.MINIMAL),
+    ],
+)
+def test_encapsulations(
+    flags: RequestFlags, offered: set[Encapsulation], carried: Encapsulation | None
+) -> None:
+    effects = agent(encapsulations=frozenset(offered)).handle(arrived(request(1, flags=flags)), after(1))
+    if carried is None:
+        assert reply_in(effects).code == ReplyCode.ENCAPSULATION_UNAVAILABLE
+        assert none(effects, Forward)
+    else:
+        assert forward_in(effects).encapsulation is carried
 
 
 @pytest.mark.parametrize(
