@@ -7,7 +7,8 @@ from typing import Any
 from homeward.diagnostics.captures import read
 from homeward.diagnostics.evidence import Evidence
 from homeward.diagnostics.leaks import Leak, find_leaks
-from homeward.diagnostics.proofs import Proof, prove
+from homeward.diagnostics.proofs import prove
+from homeward.diagnostics.seen import Proof
 
 
 @dataclass(frozen=True, slots=True)

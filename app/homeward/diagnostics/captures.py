@@ -23,6 +23,12 @@ ETHERTYPE_ARP: Final = 0x0806
 PROTOCOL_ICMP: Final = 1
 PROTOCOL_IPIP: Final = 4
 PROTOCOL_UDP: Final = 17
+REGISTRATION_PORT: Final = 434
+REQUEST: Final = 1
+REPLY: Final = 3
+TUNNEL_DATA: Final = 4
+REVOCATION_ACKNOWLEDGMENT: Final = 15
+"""Types of Mobile IP messages on that port."""
 
 _LINKTYPE_ETHERNET: Final = 1
 _LINKTYPES_RAW_IP: Final = (12, 101, 228)
@@ -48,6 +54,13 @@ class Packet:
     fragment: int = 0
     payload: int = 0
     """Where the transport header, or for protocol 4 the inner packet, begins in `octets`."""
+    receiver: str = ""
+    """The Ethernet destination, empty on a tunnel device."""
+
+    @property
+    def ttl(self) -> int:
+        """The time to live of an IPv4 packet."""
+        return self.octets[8]
 
     @property
     def udp_payload(self) -> bytes:
@@ -59,6 +72,19 @@ class Packet:
         if self.protocol != PROTOCOL_IPIP or self.fragment:
             return None
         return parse(self.at, "", ETHERTYPE_IPV4, octets=self.octets[self.payload :])
+
+    def in_udp(self) -> "Packet | None":
+        """The packet inside MIP Tunnel Data (RFC 3519 section 3.3) to or from UDP port 434; None when there is none."""
+        if self.protocol != PROTOCOL_UDP or self.fragment or REGISTRATION_PORT not in self.ports:
+            return None
+        if self.udp_payload[:2] != bytes((TUNNEL_DATA, PROTOCOL_IPIP)):
+            return None
+        return parse(self.at, "", ETHERTYPE_IPV4, octets=self.udp_payload[4:])
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """Source and destination port."""
+        return self.source_port, self.destination_port
 
     def dissected(self) -> ScapyPacket:
         """The packet as scapy reads it."""
@@ -88,15 +114,15 @@ def read(path: Path) -> Iterator[Packet]:
                 ethertype = ETHERTYPE_IPV4 if octets[:1] and octets[0] >> 4 == 4 else 0x86DD
                 yield parse(at, "", ethertype, octets=octets)
             elif len(octets) >= 14:
-                yield parse(
-                    at, octets[6:12].hex(":"), int.from_bytes(octets[12:14], "big"), octets=octets[14:]
-                )
+                ends = octets[6:12].hex(":"), octets[:6].hex(":")
+                kind = int.from_bytes(octets[12:14], "big")
+                yield parse(at, ends[0], kind, octets=octets[14:], receiver=ends[1])
 
 
-def parse(at: float, sender: str, ethertype: int, *, octets: bytes) -> Packet:
+def parse(at: float, sender: str, ethertype: int, *, octets: bytes, receiver: str = "") -> Packet:
     """Read the fixed fields; what is not IPv4, or too short to be, stays without them."""
     if ethertype != ETHERTYPE_IPV4 or len(octets) < 20 or octets[0] >> 4 != 4:
-        return Packet(at, sender, ethertype, octets)
+        return Packet(at, sender, ethertype, octets, receiver=receiver)
     length = (octets[0] & 15) * 4
     fragment = int.from_bytes(octets[6:8], "big") & 0x1FFF
     protocol = octets[9]
@@ -115,6 +141,7 @@ def parse(at: float, sender: str, ethertype: int, *, octets: bytes) -> Packet:
         ports[1],
         fragment,
         length,
+        receiver,
     )
 
 

@@ -5,11 +5,12 @@ It is read from `evidence.json` beside the captures:
 
     {"home_address", "home_agent", "gateway", "gateway_name", "cable": {"host", "interface", "hardware_address"},
      "inner_network", "captures": folder, "charon_log": file,
-     "stages": [{"name", "inside", "begin", "end", "access_address", "mobike"}, …]}
+     "stages": [{"name", "inside", "begin", "end", "access_address", "mobike", …}, …]}
 
 `cable` is the far end of the laptop's one access link, where what really left it is seen, and the laptop's own
 address there. Times are wall-clock seconds. A stage begins when the cable comes out of the network before and
-ends when it comes out of this one. `mobike` says that an existing VPN has to move into this stage.
+ends when it comes out of this one, or when something happens where it is. `mobike` says that an existing VPN has to
+move into this stage. What else a stage may be told is in `Stage`.
 """
 
 import json
@@ -30,6 +31,30 @@ class Stage:
     end: float
     access_address: str
     mobike: bool
+    expect: str = ""
+    """Where the client was to find itself: c, f, mc, home or none; empty: c inside, mc outside."""
+    network: str = ""
+    moved: bool = True
+    """Whether the cable was moved; if not, what was proved in the stage before is still proved."""
+    agent_address: str = ""
+    agent_hardware_address: str = ""
+    """The foreign agent of the network, empty where there is none."""
+    nat: str = ""
+    """The address behind which an inside network hides, empty where it does not."""
+    incidents: tuple[str, ...] = ()
+    """What happened in it besides, by the names that the lab has for it."""
+    monitor: float = 60.0
+    """Seconds for which a proof of trust is good."""
+
+    @property
+    def mode(self) -> str:
+        """Where the client was to find itself."""
+        return self.expect or ("c" if self.inside else "mc")
+
+    @property
+    def is_home(self) -> bool:
+        """Whether this is the home link."""
+        return self.network == "home"
 
     def holds(self, at: float) -> bool:
         """Whether this moment lies in the stage."""
@@ -76,7 +101,9 @@ def read_evidence(path: Path) -> Evidence:
             inner_network=IPv4Network(told["inner_network"]),
             captures=captures,
             charon_log=path.parent / told["charon_log"],
-            stages=tuple(Stage(**stage) for stage in told["stages"]),
+            stages=tuple(
+                Stage(**{**stage, "incidents": tuple(stage.get("incidents", ()))}) for stage in told["stages"]
+            ),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: {error} is missing or out of place") from None

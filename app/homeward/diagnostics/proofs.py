@@ -5,60 +5,70 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from scapy.contrib.ikev2 import IKEv2
 from scapy.layers.mobileip import MobileIP, MobileIPRRQ
 
-from homeward.diagnostics.captures import PROTOCOL_IPIP, PROTOCOL_UDP, Packet, read
+from homeward.diagnostics.agent_proofs import left_in_time, prove_agent
+from homeward.diagnostics.captures import PROTOCOL_UDP, Packet
 from homeward.diagnostics.evidence import Evidence, Stage
-from homeward.diagnostics.leaks import is_acceptance
+from homeward.diagnostics.home_proofs import answers_arp, prove_home, taken_over
+from homeward.diagnostics.incident_proofs import only_in_udp, prove_incidents
+from homeward.diagnostics.leaks import (
+    goes_to_agent,
+    is_acceptance,
+    is_agents_acceptance,
+    is_homes_acceptance,
+    is_tunnelled,
+)
+from homeward.diagnostics.seen import SETTLE, Proof, Seen
 
 _REGISTRATION: Final = 434
 _IKE_SA_INIT: Final = 34
 _INFORMATIONAL: Final = 37
 _RESPONSE: Final = 0x20
-_SETTLE: Final = 0.1
-"""Seconds after the home agent's answer for what is still in the gateway's queues."""
 _MOBIKE_WORDS: Final = re.compile(
     r"requesting address change using MOBIKE|sending address list update using MOBIKE"
 )
 _TIME_OF_DAY: Final = re.compile(r"(\d\d):(\d\d):(\d\d\.\d+) ")
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """One claim about one stage, whether the captures bear it out, and by what."""
-
-    stage: str
-    claim: str
-    holds: bool
-    seen: str
-
-    def __str__(self) -> str:
-        return f"{self.stage}: {self.claim}: {'yes' if self.holds else 'NO'}, {self.seen}"
-
-
 def prove(evidence: Evidence) -> Iterator[Proof]:
     """Check every claim of every stage. FileNotFoundError names the capture that is missing."""
-    link = list(read(evidence.cable))
-    tunnel = list(read(evidence.capture("laptop", "ipsec0")))
-    gateway_outside = list(read(evidence.capture("gateway", "dmz")))
-    gateway_inside = list(read(evidence.capture("gateway", "inside")))
-    agent = list(read(evidence.capture("agent", "inside")))
+    seen = Seen(evidence)
+    legs = (seen.hop("gateway", "dmz"), seen.hop("gateway", "inside"))
+    before: Stage | None = None
     for stage in evidence.stages:
-        yield probe_in_clear(evidence, stage, link=link, tunnel=tunnel)
-        if stage.inside:
-            yield nothing_through_the_gateway(
-                evidence, stage, link=link, legs=(gateway_outside, gateway_inside)
-            )
-        else:
-            yield only_tunnelled_in_esp(evidence, stage, tunnel)
-            yield tunnelled_behind_the_gateway(evidence, stage, gateway_inside)
+        if stage.moved:
+            yield probe_in_clear(evidence, stage, link=seen.link, tunnel=seen.hop("laptop", "ipsec0"))
+        if stage.inside and stage.mode != "none":
+            yield nothing_through_the_gateway(evidence, stage, link=seen.link, legs=legs)
+        yield from _of_mode(seen, stage)
         if stage.mobike:
-            yield moved_by_mobike(evidence, stage, link)
-            yield no_registration(stage, agent)
+            yield moved_by_mobike(evidence, stage, seen.link)
+            yield no_registration(stage, seen.hop("agent", "inside"))
+        yield from prove_incidents(seen, stage)
+        if "AskForHomeAddress" in stage.incidents:
+            yield answers_arp(seen, stage)
+        if before is not None and before.mode == "home" and stage.moved:
+            yield taken_over(seen, stage)
+        if "Kill" in stage.incidents and before is not None and (before.mode, stage.mode) == ("f", "c"):
+            yield left_in_time(seen, stage)
+        before = stage
+
+
+def _of_mode(seen: Seen, stage: Stage) -> Iterator[Proof]:
+    match stage.mode:
+        case "mc":
+            yield only_tunnelled_in_esp(seen.evidence, stage, seen.hop("laptop", "ipsec0"))
+            yield tunnelled_behind_the_gateway(seen.evidence, stage, seen.hop("gateway", "inside"))
+        case "c" if stage.nat:
+            yield only_in_udp(seen, stage)
+        case "f":
+            yield from prove_agent(seen, stage)
+        case "home":
+            yield from prove_home(seen, stage)
 
 
 def probe_in_clear(evidence: Evidence, stage: Stage, *, link: list[Packet], tunnel: list[Packet]) -> Proof:
@@ -94,24 +104,36 @@ def nothing_through_the_gateway(
 ) -> Proof:
     """Mode c: once the home agent has answered, no data crosses the gateway; IKE may, to keep the VPN warm."""
     claim = "no data crosses the gateway"
-    answered = next((p.at for p in link if stage.holds(p.at) and is_acceptance(evidence, stage, p)), None)
+    answers = {"f": is_agents_acceptance, "home": is_homes_acceptance}.get(stage.mode, is_acceptance)
+    answered = next((p.at for p in link if stage.holds(p.at) and answers(evidence, stage, p)), None)
     if answered is None:
         return Proof(stage.name, claim, False, "the home agent never answered on the access link")
     outside, inside = legs
-    since = answered + _SETTLE
+    since = answered + SETTLE
     esp = sum(_is_esp(packet) for packet in outside if since <= packet.at < stage.end)
     data = sum(evidence.home_address in _ends(packet) for packet in inside if since <= packet.at < stage.end)
     direct = sum(
-        packet.destination == evidence.home_agent and packet.protocol == PROTOCOL_IPIP
+        _goes_its_own_way(evidence, stage, packet)
         for packet in link
-        if since <= packet.at < stage.end
+        if since <= packet.at < stage.end and packet.sender == evidence.hardware_address
     )
+    ways = {"f": "by the foreign agent", "home": "as they are"}
     return Proof(
         stage.name,
         claim,
         esp == data == 0 and direct > 0,
-        f"{esp} ESP and {data} data packets at the gateway, {direct} straight to the home agent",
+        f"{esp} ESP and {data} data packets at the gateway, "
+        f"{direct} {ways.get(stage.mode, 'straight to the home agent')}",
     )
+
+
+def _goes_its_own_way(evidence: Evidence, stage: Stage, packet: Packet) -> bool:
+    match stage.mode:
+        case "f":
+            return goes_to_agent(evidence, stage, packet)
+        case "home":
+            return packet.source == evidence.home_address
+    return is_tunnelled(evidence, stage, packet)
 
 
 def _is_esp(packet: Packet) -> bool:

@@ -58,6 +58,18 @@ class Applications:
         )
         self._start(self._laptop, "udp", *self._from_laptop())
 
+    def rest(self) -> None:
+        """Have all of them stop where they are; what they have open stays open."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Wake them again."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        self._laptop.signal(number, "tcp-client", "udp")
+        self._correspondent.signal(number, "tcp-server", "udp")
+
     def progress(self) -> list[dict[str, Any]]:
         """What the correspondent has sent and received so far: `{"t","up","down"}`, oldest first."""
         return [each for each in self._lines(CORRESPONDENT, "tcp-server") if "t" in each]

@@ -4,7 +4,8 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -14,9 +15,12 @@ from homeward.lab.access import Cable, Move
 from homeward.lab.applications import Applications, Connections
 from homeward.lab.errors import LabError
 from homeward.lab.host import Host, program
+from homeward.lab.incidents import RebindWhileIdle
+from homeward.lab.stagehand import Stagehand
 from homeward.lab.state import LabState
 from homeward.lab.story import Scene, Story
 from homeward.lab.topology import ACCESS_NETWORKS, CABLE, HOME_ADDRESS, LAPTOP
+from homeward.model.access import AccessMode
 from homeward.model.status import Blocked, ClientState, StatusSnapshot
 
 Say = Callable[[str, str], None]
@@ -44,6 +48,10 @@ class Played:
     open_at: float | None
     snapshot: StatusSnapshot | None
     """What the client said at the end of the scene."""
+    moved: bool = True
+    """Whether the scene began with a move of the cable."""
+    resumed: float | None = None
+    """When the applications went on, if they rested."""
 
 
 class Watch:
@@ -97,14 +105,19 @@ def in_one_line(snapshot: StatusSnapshot | None) -> str:
 
 
 class Director:
-    """One performance. `say` is told what happens while it happens."""
+    """One performance. `say` is told what happens while it happens.
 
-    def __init__(self, state: LabState, say: Say) -> None:
+    With `real_clock` a story that sets the clock sets the machine's own, for everybody on it.
+    """
+
+    def __init__(self, state: LabState, say: Say, *, real_clock: bool = False) -> None:
         self._state = state
         self._say = say
         self._cable = Cable(state)
         self._laptop = Host(state, LAPTOP)
         self._applications = Applications(state, HOME_ADDRESS)
+        self._hand = Stagehand(state, self._applications, real_clock=real_clock)
+        self._profile = services.PROFILE
         self._running = False
         self._lost = True
         self.played: list[Played] = []
@@ -120,6 +133,7 @@ class Director:
         """Play all scenes. A scene that does not reach what it expects is recorded, and the story goes on."""
         address = f"unix:path={self._state.short()}/hosts/{LAPTOP}/run/{services.SYSTEM_BUS}"
         self._watch_links()
+        self._profile = await asyncio.to_thread(self._hand.set_up, story)
         async with DaemonClient(address) as client:
             watch = Watch(self._say)
             await client.watch(watch)
@@ -134,7 +148,7 @@ class Director:
 
     async def _connect(self, client: DaemonClient, watch: Watch) -> None:
         """Connect without a network, and hand over the secrets that the profile names, as its owner would."""
-        await client.connect(services.PROFILE)
+        await client.connect(self._profile)
         drawn = keys.read(self._state)
         for reference, secret in (
             (keys.MOBILITY_KEY, drawn.mobility),
@@ -148,25 +162,38 @@ class Director:
     async def _play(self, scene: Scene, watch: Watch) -> None:
         self._say(scene.network, scene.prose)
         self._lost = True
-        move = await asyncio.to_thread(self._cable.plug, scene.network)
-        self._say(scene.network, "the cable is in")
-        network = ACCESS_NETWORKS[scene.network].prefix
-
-        def arrived(now: StatusSnapshot) -> bool:
-            here = now.access_address is not None and now.access_address in network
-            return here and now.mode is scene.expect and now.state in _OPEN
-
-        reached = await watch.until(arrived, scene.patience)
-        self._lost = reached is None
+        moved = not scene.opening or scene.network != self._cable.plugged_into()
+        move, resumed = await asyncio.to_thread(self._open, scene, moved=moved)
+        reached = await watch.until(partial(_arrived, scene), scene.patience)
+        self._lost = reached is None or scene.expect is AccessMode.NONE
         if reached is None:
             self._say(scene.network, f"expected {scene.expect.value}, but: {in_one_line(watch.latest)}")
         elif not self._running:
             await asyncio.to_thread(self._start_applications)
+        for incident in scene.meanwhile:
+            await asyncio.to_thread(self._hand.carry_out, incident)
         undisturbed = time.monotonic() + _SECONDS_AFTERWARDS
         await asyncio.sleep(max(move.pulled + scene.seconds, undisturbed) - time.monotonic())
-        self.played.append(self._record(scene, move, watch.latest))
+        recorded = self._record(scene, move, watch.latest, moved=moved)
+        self.played.append(replace(recorded, resumed=resumed))
 
-    def _record(self, scene: Scene, move: Move, snapshot: StatusSnapshot | None) -> Played:
+    def _open(self, scene: Scene, *, moved: bool) -> tuple[Move, float | None]:
+        """What the scene begins with, when that was, and when the applications went on, if it made them rest."""
+        began, resumed = time.monotonic(), None
+        for incident in scene.opening:
+            self._hand.carry_out(incident)
+            if isinstance(incident, RebindWhileIdle):
+                resumed = time.monotonic()
+        if not moved:
+            # By the wall clock that captures count by from now on: it may just have been set.
+            return Move(scene.network, began, began, time.time() - time.monotonic()), resumed
+        move = self._cable.plug(scene.network)
+        self._say(scene.network, "the cable is in")
+        return move, resumed
+
+    def _record(self, scene: Scene, move: Move, snapshot: StatusSnapshot | None, *, moved: bool) -> Played:
+        if not moved:
+            return Played(scene, move, self.played[-1].address, None, None, None, snapshot, moved=False)
         address, address_at = self._usable_address(scene.network, move)
         asked_at = _phase(snapshot, "probe", move)
         if address_at is not None and asked_at is not None:
@@ -181,6 +208,10 @@ class Director:
             _phase(snapshot, "open", move),
             snapshot,
         )
+
+    def tidy_up(self, story: Story) -> None:
+        """Leave the lab as it was before."""
+        self._hand.tidy_up(story)
 
     # --- what runs beside the story ---
 
@@ -214,6 +245,14 @@ class Director:
             self._applications.stop_udp()
             # Over a path that is not there nothing more comes, however long one waits.
             self.connections = self._applications.finish_tcp(seconds=2.0 if self._lost else 10.0)
+
+
+def _arrived(scene: Scene, now: StatusSnapshot) -> bool:
+    """Whether the client has found itself where the scene expects it; expecting none, that nothing passes any more."""
+    if scene.expect is AccessMode.NONE:
+        return now.mode is AccessMode.NONE and now.state not in _OPEN
+    here = now.access_address is not None and now.access_address in ACCESS_NETWORKS[scene.network].prefix
+    return here and now.mode is scene.expect and now.state in _OPEN
 
 
 def _phase(snapshot: StatusSnapshot | None, name: str, move: Move) -> float | None:

@@ -91,6 +91,14 @@ class Host:
         """The services by name with their exit status, None while they run."""
         return {name: each["status"] for name, each in self._ask({"do": "services"}).items()}
 
+    def signal(self, number: int, *names: str) -> None:
+        """Send a signal to services that run, and do not wait for anything; LabError when one does not run."""
+        running = self._ask({"do": "services"})
+        processes = [each["pid"] for name in names if (each := running.get(name)) and each["status"] is None]
+        if len(processes) != len(names):
+            raise LabError(f"{self.name}: not all of these run: {' '.join(names)}")
+        self.run("kill", f"-{int(number)}", *map(str, processes))
+
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         folder = os.open(self.state.host(self.name), os.O_PATH | os.O_DIRECTORY)
         try:

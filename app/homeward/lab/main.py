@@ -36,6 +36,11 @@ def _parser() -> argparse.ArgumentParser:
     playing.add_argument(
         "--tray", action="store_true", help="show the tray, on a virtual screen where there is none"
     )
+    playing.add_argument(
+        "--real-clock",
+        action="store_true",
+        help="set the machine's own clock where the story sets the laptop's; only in a kernel of one's own",
+    )
     plug = commands.add_parser("plug", help="move the laptop's cable into an access network")
     plug.add_argument("network", metavar="NETWORK", help=" | ".join(ACCESS_NETWORKS))
     commands.add_parser("unplug", help="pull the laptop's cable")
@@ -73,7 +78,7 @@ def _dispatch(options: argparse.Namespace, state: LabState) -> int:
         case "list":
             _list(options.state or default_base())
         case "play":
-            return _play(state, options.story, options.out, tray=options.tray)
+            return _play(state, options)
         case "plug":
             move = Cable(state).plug(options.network)
             print(f"plugged into {move.network}")
@@ -85,10 +90,13 @@ def _dispatch(options: argparse.Namespace, state: LabState) -> int:
     return _OK
 
 
-def _play(state: LabState, name: str, out: Path | None, *, tray: bool) -> int:
+def _play(state: LabState, options: argparse.Namespace) -> int:
+    name = options.story
     if name not in STORIES:
         raise UsageError(f"no story {name!r}: {', '.join(STORIES)}")
-    return _OK if play(STORIES[name], state, out or default_out(name), tray=tray) else _FAILED
+    out = options.out or default_out(name)
+    passed = play(STORIES[name], state, out, tray=options.tray, real_clock=options.real_clock)
+    return _OK if passed else _FAILED
 
 
 def _status(state: LabState) -> int:

@@ -14,9 +14,9 @@ from types import FrameType
 
 from homeward.lab import desktop
 from homeward.lab.build import ALL_HOSTS, Builder
-from homeward.lab.capture import Captures
+from homeward.lab.capture import Captures, hops
 from homeward.lab.director import Director, Say
-from homeward.lab.errors import LabError
+from homeward.lab.errors import LabError, UsageError
 from homeward.lab.state import LabState, checkout, invoking_user
 from homeward.lab.story import Story
 from homeward.lab.verdict import judge
@@ -29,17 +29,20 @@ def default_out(story: str) -> Path:
     return (root / "build" / "play" if root is not None else Path.cwd()) / story
 
 
-def play(story: Story, state: LabState, out: Path, *, tray: bool) -> bool:
+def play(story: Story, state: LabState, out: Path, *, tray: bool, real_clock: bool = False) -> bool:
     """Play a story and say whether it passed. A lab that stood before stands afterwards; one built for it is gone.
 
-    A story that is broken off has not passed; what was seen until then is in `out` all the same.
+    With `real_clock` a story that sets the laptop's clock sets the machine's own; UsageError where that is not a kernel
+    of one's own. A story that is broken off has not passed; what was seen until then is in `out` all the same.
     """
+    if real_clock and not _kernel_of_our_own():
+        raise UsageError("the real clock is only set in a kernel of one's own (tests/kernel)")
     out.mkdir(parents=True, exist_ok=True)
     say = live()
     say(story.name, story.about)
-    with _ends_in_order(), _lab(state, say):
-        captures = Captures(state)
-        director = Director(state, say)
+    with _ends_in_order(), _lab(state, say) as built:
+        captures = Captures(state, hops(story))
+        director = Director(state, say, real_clock=real_clock)
         captures.start()
         try:
             with desktop.tray_of(state) if tray else contextlib.nullcontext() as shown:
@@ -52,6 +55,8 @@ def play(story: Story, state: LabState, out: Path, *, tray: bool) -> bool:
         finally:
             captures.stop()
             _collect(state, captures, out)
+            if not built:
+                director.tidy_up(story)
         timeline = judge(story, director, out, say)
     _give_back(out)
     return timeline.passed
@@ -67,6 +72,10 @@ def live() -> Say:
         print(textwrap.fill(line, width, initial_indent=head, subsequent_indent=" " * len(head)), flush=True)
 
     return say
+
+
+def _kernel_of_our_own() -> bool:
+    return "User Mode Linux" in Path("/proc/cpuinfo").read_text()
 
 
 # --- around the story ------------------------------------------------------------------------------------------------
@@ -88,11 +97,12 @@ def _ends_in_order() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _lab(state: LabState, say: Say) -> Iterator[None]:
+def _lab(state: LabState, say: Say) -> Iterator[bool]:
+    """A lab that stands, and whether it was built for us."""
     builder = Builder(state, lambda line: say("lab", line))
     built = builder.up()
     try:
-        yield
+        yield built
     finally:
         if built:
             # A second Ctrl-C must not leave half a lab behind.

@@ -16,6 +16,7 @@ from homeward.lab import gateway, keys
 from homeward.lab.errors import LabError
 from homeward.lab.host import Host
 from homeward.lab.state import LabState, invoking_user
+from homeward.lab.story import Setting
 from homeward.lab.topology import (
     ACCESS_NETWORKS,
     AGENT,
@@ -49,6 +50,13 @@ ENGINE: Final = ("/bin/sh", str(resource_files("homeward.data") / "charon" / "ho
 """The laptop's charon: it becomes the same program, after a look at what the kernel can."""
 _USER_SPACE_ESP: Final = "kernel-libipsec"
 
+AGENT_SERVICE: Final = "agent"
+AGENTS: Final = (
+    AGENT,
+    *(each.foreign_agent for each in ACCESS_NETWORKS.values() if each.foreign_agent is not None),
+)
+"""The hosts of mobility agents."""
+AGENT_CONFIGURATION: Final = "/etc/homeward/agent.toml"
 _BUS_CONFIGURATION: Final = "/etc/dbus-1/private-bus.conf"
 _LEASE_TIME: Final = "1h"
 _SECONDS_TO_START: Final = 20.0
@@ -67,14 +75,14 @@ def files(state: LabState, host: str) -> list[File]:
                 ("/etc/strongswan.d/homeward/kernel-esp.conf", 0o644, _resource("charon", "kernel-esp.conf")),
                 (_BUS_CONFIGURATION, 0o644, _resource("dbus", "private-bus.conf")),
                 (f"/etc/dbus-1/{BUS_NAME}.conf", 0o644, _resource("dbus", f"{BUS_NAME}.conf")),
-                (f"/etc/homeward/profiles.d/{PROFILE}.toml", 0o644, _profile(state)),
+                (profile_path(PROFILE), 0o644, profile(state, PROFILE, Setting())),
             ]
         case _ if host == GATEWAY:
             return [("/etc/strongswan.conf", 0o644, _gateway_configuration())]
         case _ if host == AGENT:
             key = keys.read(state).mobility.reveal().hex()
             return [
-                ("/etc/homeward/agent.toml", 0o644, _agent_configuration()),
+                (AGENT_CONFIGURATION, 0o644, _agent_configuration()),
                 ("/etc/homeward/laptop.key", 0o600, key + "\n"),
             ]
         case _:
@@ -129,13 +137,22 @@ def user_name() -> str:
         raise LabError(f"user id {uid} has no name, and a profile's owner needs one") from None
 
 
-def _profile(state: LabState) -> str:
+def profile_path(name: str) -> str:
+    """Where the laptop keeps the profile of that name."""
+    return f"/etc/homeward/profiles.d/{name}.toml"
+
+
+def profile(state: LabState, name: str, setting: Setting) -> str:
+    """A profile of the laptop's under that name, with what a story adds to it."""
     drawn = keys.read(state)
     mobility = fingerprint(drawn.mobility, secrets.token_bytes(SALT_OCTETS))
     pre_shared = fingerprint(drawn.pre_shared, secrets.token_bytes(SALT_OCTETS))
+    agent, policy = ("\n".join(lines) for lines in (setting.home_agent, setting.policy))
+    lines = [f"{name} = {seconds}" for name, seconds in setting.timers.items()]
+    timers = "\n".join(["\n[timers]", *lines]) if lines else ""
     return f"""\
 version = 1
-name = "{PROFILE}"
+name = "{name}"
 owner = "{user_name()}"
 
 [home_agent]
@@ -144,6 +161,7 @@ home_address = "{HOME_ADDRESS}"
 spi = {SPI}
 algorithm = "{_ALGORITHM.value}"
 key = {{ secret = "{keys.MOBILITY_KEY}", fingerprint = "{mobility}" }}
+{agent}
 
 [vpn]
 gateway = "{GATEWAY_NAME}"
@@ -154,7 +172,8 @@ remote_networks = ["{INSIDE}"]
 
 [policy]
 destinations = ["{INSIDE}"]
-"""
+{policy}
+{timers}"""
 
 
 # --- programs --------------------------------------------------------------------------------------------------------
@@ -167,7 +186,7 @@ def start_all(state: LabState) -> Iterator[str]:
     laptop = Host(state, LAPTOP)
     Host(state, GATEWAY).start("charon", CHARON)
     start_engine(state)
-    start_module(Host(state, AGENT), "agent", "homeward.agentd.main", "--config", "/etc/homeward/agent.toml")
+    start_agent(state, AGENT)
     (state.run(LAPTOP) / "dbus").mkdir()
     laptop.start("dbus", *_dbus())
     _wait_for(laptop, "dbus", SYSTEM_BUS)
@@ -181,6 +200,19 @@ def start_all(state: LabState) -> Iterator[str]:
     wait_for_name(laptop, "login1", "org.freedesktop.login1")
     wait_for_name(laptop, "homewardd", BUS_NAME)
     yield "homewardd and its charon, home agent"
+
+
+def start_agent(state: LabState, host: str) -> None:
+    """Start the mobility agent of a host, home agent or foreign agent as its configuration says."""
+    start_module(Host(state, host), AGENT_SERVICE, "homeward.agentd.main", "--config", AGENT_CONFIGURATION)
+
+
+def wait_for_agent(state: LabState, host: str, lives: int = 1) -> None:
+    """Wait until a host's mobility agent, which may have lived before, is ready for so many times."""
+    log = state.log(host, AGENT_SERVICE)
+    _wait(
+        Host(state, host), AGENT_SERVICE, lambda: log.exists() and log.read_text().count(" ready ") >= lives
+    )
 
 
 def start_engine(state: LabState) -> None:

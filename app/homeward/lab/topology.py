@@ -100,7 +100,8 @@ class Host:
 class AccessNetwork:
     """A network that the laptop can be plugged into; its router is the host of the same name if none is named.
 
-    `interface` is the router's leg in it. `foreign_agent` is the host that offers its services as such there.
+    `interface` is the router's leg in it. `foreign_agent` is the host that offers its services as such there. `nat` is
+    the address behind which an inside network hides.
     """
 
     name: str
@@ -109,6 +110,7 @@ class AccessNetwork:
     served_by: str = ""
     interface: str = "access"
     foreign_agent: str | None = None
+    nat: IPv4Address | None = None
 
     @property
     def host(self) -> str:
@@ -135,8 +137,10 @@ ACCESS_NETWORKS: Final = {
         AccessNetwork("ext2", IPv4Network("192.168.77.0/24"), False),
         AccessNetwork("trust3", IPv4Network("10.1.3.0/24"), True, foreign_agent="trust3"),
         AccessNetwork(HOME, HOME_NETWORK, True, served_by=AGENT, interface=HOME),
-        AccessNetwork("nat1", IPv4Network("192.168.31.0/24"), True),
-        AccessNetwork("nat2", IPv4Network("192.168.32.0/24"), True, foreign_agent=FOREIGN),
+        AccessNetwork("nat1", IPv4Network("192.168.31.0/24"), True, nat=INSIDE_NATS[0]),
+        AccessNetwork(
+            "nat2", IPv4Network("192.168.32.0/24"), True, foreign_agent=FOREIGN, nat=INSIDE_NATS[1]
+        ),
     )
 }
 
@@ -260,6 +264,26 @@ HOSTS: Final = {
         ),
     )
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignAgentPlace:
+    """Where a foreign agent is: its host, its leg in the access network, and its addresses there."""
+
+    host: str
+    leg: str
+    address: IPv4Address
+    hardware_address: str
+
+
+def foreign_agent(network: str) -> ForeignAgentPlace:
+    """The foreign agent of an access network; KeyError when it has none."""
+    host = ACCESS_NETWORKS[network].foreign_agent
+    if host is None:
+        raise KeyError(f"{network} has no foreign agent")
+    (leg,) = [leg for leg in HOSTS[host].legs if leg.network == network]
+    assert leg.address is not None
+    return ForeignAgentPlace(host, leg.name, leg.address.ip, hardware_address(host, leg.name))
 
 
 def port_name(host: str, leg: str) -> str:

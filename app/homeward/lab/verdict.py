@@ -5,13 +5,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from homeward.lab.access import PORT
 from homeward.lab.applications import Applications, Connections
 from homeward.lab.director import Director, Played, Say
-from homeward.lab.measure import lost, outage
+from homeward.lab.measure import Arrival, lost, outage
 from homeward.lab.story import Story
 from homeward.lab.timeline import StageResult, TcpResult, Timeline
 from homeward.lab.topology import (
@@ -24,9 +25,11 @@ from homeward.lab.topology import (
     INNER_NETWORK,
     LAPTOP,
     SWITCH,
+    foreign_agent,
     hardware_address,
 )
 from homeward.model.access import AccessMode
+from homeward.model.profile import Timers
 from homeward.model.status import Trust
 
 _AUDIT_SECONDS: Final = 120.0
@@ -35,13 +38,13 @@ _AUDIT_SECONDS: Final = 120.0
 def judge(story: Story, director: Director, out: Path, say: Say) -> Timeline:
     """Measure, audit, write timeline.json, and tell the result."""
     stages = _stages(director)
-    findings = audit(director.played, director.ended, out, say)
+    findings = audit(director.played, director.ended, out, say, monitor=story.setting.monitor)
     tcp = _tcp(director.connections)
     leaks = tuple(findings.get("leaks", ("the captures could not be audited",)))
     passed = (
         len(stages) == len(story.scenes)
-        and all(_reached(stage) for stage in stages)
-        and all(stage.outage_up_ms is not None and stage.outage_down_ms is not None for stage in stages[1:])
+        and all(_reached(stage, played) for stage, played in zip(stages, director.played, strict=True))
+        and all(_flowed(stage) for stage in stages[1:])
         and tcp.sha256_equal
         and tcp.resets == 0
         and min(tcp.up_bytes, tcp.down_bytes) > 0
@@ -59,12 +62,18 @@ def judge(story: Story, director: Director, out: Path, say: Say) -> Timeline:
     return timeline
 
 
-def _reached(stage: StageResult) -> bool:
+def _reached(stage: StageResult, played: Played) -> bool:
     return (
         stage.reached == stage.expected
-        and stage.trusted == (stage.expected != AccessMode.MC.value)
-        and stage.verdict_ms is not None
+        and stage.trusted == (stage.expected not in (AccessMode.MC.value, AccessMode.NONE.value))
+        and (stage.verdict_ms is not None or not played.moved or stage.expected == AccessMode.NONE.value)
     )
+
+
+def _flowed(stage: StageResult) -> bool:
+    """Whether data flowed at the end of the stage; where none is expected to, that none did."""
+    came_back = [stage.outage_up_ms is not None, stage.outage_down_ms is not None]
+    return not any(came_back) if stage.expected == AccessMode.NONE.value else all(came_back)
 
 
 def _in_one_line(stage: StageResult) -> str:
@@ -79,30 +88,40 @@ def _in_one_line(stage: StageResult) -> str:
 
 
 def _stages(director: Director) -> tuple[StageResult, ...]:
-    ends = [played.move.pulled for played in director.played[1:]] + [director.ended]
     return tuple(
         _stage(played, end, director.applications, first=index == 0)
-        for index, (played, end) in enumerate(zip(director.played, ends, strict=True))
+        for index, (played, end) in enumerate(_with_ends(director.played, director.ended))
     )
+
+
+def _with_ends(played: list[Played], ended: float) -> Iterator[tuple[Played, float]]:
+    """Each scene with the moment at which it ended: when the next one began."""
+    ends = [each.move.pulled for each in played[1:]] + [ended]
+    return zip(played, ends[: len(played)], strict=True)
 
 
 def _stage(played: Played, end: float, applications: Applications, *, first: bool) -> StageResult:
     now = played.snapshot
-    begin = played.move.pulled
+    pulled = played.move.pulled
+    begin = pulled if played.resumed is None else played.resumed
     gaps: dict[str, float | None] = {"up": None, "down": None}
     losses = {}
     for direction in gaps:
         arrivals, departures = applications.arrivals(direction), applications.departures(direction)
         if not first:
-            gaps[direction] = outage(arrivals, begin, end)
+            # What rested was silent, and begins anew with the moment in which it went on.
+            came = (
+                arrivals if played.resumed is None else [Arrival(0, begin, begin), *_since(arrivals, begin)]
+            )
+            gaps[direction] = outage(came, begin, end)
         losses[direction] = lost(departures, arrivals, begin=begin, end=end)
     return StageResult(
-        name=played.scene.network,
+        name=played.scene.name,
         expected=played.scene.expect.value,
         reached=now.mode.value if now is not None else AccessMode.NONE.value,
         trusted=now is not None and now.trust is Trust.TRUSTED,
         proof=now.proof.text if now is not None and now.proof is not None else "",
-        address_ms=_milliseconds(begin, played.address_at),
+        address_ms=_milliseconds(pulled, played.address_at),
         verdict_ms=_milliseconds(played.address_at, played.verdict_at),
         outage_up_ms=_milliseconds(0.0, gaps["up"]),
         outage_down_ms=_milliseconds(0.0, gaps["down"]),
@@ -112,6 +131,10 @@ def _stage(played: Played, end: float, applications: Applications, *, first: boo
         lifetime_s=now.lifetime if now is not None else None,
         vpn=now.vpn.value if now is not None else "",
     )
+
+
+def _since(arrivals: list[Arrival], moment: float) -> list[Arrival]:
+    return [each for each in arrivals if each.received >= moment]
 
 
 def _milliseconds(since: float | None, until: float | None) -> float | None:
@@ -129,10 +152,15 @@ def _tcp(connections: Connections | None) -> TcpResult:
     )
 
 
-def audit(played: list[Played], ended: float, out: Path, say: Say) -> dict[str, Any]:
-    """Have the captures judged by the scapy room, a process of its own; what it found, empty when it could not."""
+def audit(
+    played: list[Played], ended: float, out: Path, say: Say, *, monitor: float = Timers().monitor
+) -> dict[str, Any]:
+    """Have the captures judged by the scapy room, a process of its own; what it found, empty when it could not.
+
+    `monitor` is for how many seconds a proof of trust is good.
+    """
     evidence, findings = out / "evidence.json", out / "audit.json"
-    evidence.write_text(json.dumps(_evidence(played, ended), indent=1) + "\n", encoding="utf-8")
+    evidence.write_text(json.dumps(_evidence(played, ended, monitor), indent=1) + "\n", encoding="utf-8")
     findings.unlink(missing_ok=True)
     say("audit", "reading the captures")
     auditor = subprocess.run(
@@ -152,8 +180,7 @@ def audit(played: list[Played], ended: float, out: Path, say: Say) -> dict[str, 
     return found
 
 
-def _evidence(played: list[Played], ended: float) -> dict[str, Any]:
-    ends = [each.move.pulled for each in played[1:]] + [ended]
+def _evidence(played: list[Played], ended: float, monitor: float) -> dict[str, Any]:
     return {
         "home_address": str(HOME_ADDRESS),
         "home_agent": str(AGENT_ADDRESS),
@@ -164,14 +191,28 @@ def _evidence(played: list[Played], ended: float) -> dict[str, Any]:
         "captures": "captures",
         "charon_log": f"logs/{LAPTOP}-charon.log",
         "stages": [
-            {
-                "name": f"{number}. {each.scene.network}",
-                "inside": ACCESS_NETWORKS[each.scene.network].inside,
-                "begin": each.move.pulled + each.move.wall,
-                "end": end + each.move.wall,
-                "access_address": each.address,
-                "mobike": each.scene.vpn_moves,
-            }
-            for number, (each, end) in enumerate(zip(played, ends, strict=True), start=1)
+            _stage_evidence(number, each, end) | {"monitor": monitor}
+            for number, (each, end) in enumerate(_with_ends(played, ended), start=1)
         ],
+    }
+
+
+def _stage_evidence(number: int, played: Played, end: float) -> dict[str, Any]:
+    scene, move = played.scene, played.move
+    network = ACCESS_NETWORKS[scene.network]
+    agent = foreign_agent(scene.network) if network.foreign_agent is not None else None
+    return {
+        "name": f"{number}. {scene.name}",
+        "inside": network.inside,
+        "begin": move.pulled + move.wall,
+        "end": end + move.wall,
+        "access_address": played.address,
+        "mobike": scene.vpn_moves,
+        "expect": scene.expect.value,
+        "network": scene.network,
+        "moved": played.moved,
+        "agent_address": "" if agent is None else str(agent.address),
+        "agent_hardware_address": "" if agent is None else agent.hardware_address,
+        "nat": str(network.nat or ""),
+        "incidents": [type(each).__name__ for each in (*scene.opening, *scene.meanwhile)],
     }
