@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from pyroute2 import AsyncIPRoute
 
 from homeward.adapters.netlink_links import NetlinkLinks
 from homeward.adapters.tunnel_device import set_mtu
@@ -289,10 +288,10 @@ async def test_neighbours_that_nobody_asked_for_cost_neither_memory_nor_pictures
     asked = 0
     read = real.links._read
 
-    async def counting(ip: AsyncIPRoute) -> None:
+    def counting() -> None:
         nonlocal asked
         asked += 1
-        await read(ip)
+        read()
 
     real.links._read = counting  # type: ignore[method-assign]
     began = time.perf_counter()
@@ -309,7 +308,7 @@ async def test_neighbours_that_nobody_asked_for_cost_neither_memory_nor_pictures
     assert asked <= (time.perf_counter() - began) / 0.05 + 2
     real.meet_router("02:00:00:00:00:04")
     await eventually(lambda: pictures.eth0 and pictures.eth0.station == "02:00:00:00:00:04")
-    assert len(real.links._picture.stations) == 1
+    assert len(real.links._tables.stations) == 1
 
 
 @pytest.mark.root
@@ -330,7 +329,7 @@ async def test_a_watch_that_ends_of_an_error_of_ours_says_so(real: RealWorld) ->
     real.links.on_failed = failures.append
     await real.links.start(Pictures())
 
-    async def broken(ip: AsyncIPRoute) -> None:
+    def broken() -> None:
         raise ValueError("not an address")
 
     real.links._read = broken  # type: ignore[method-assign]

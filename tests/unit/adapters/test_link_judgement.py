@@ -3,7 +3,7 @@
 
 import pytest
 
-from homeward.adapters.netlink_links import LinkFacts, _tables_touched, judge, why_never
+from homeward.adapters.netlink_links.judgement import LinkFacts, judge, why_never
 
 LOOPBACK = 0x8 | 0x1
 UP = 0x1
@@ -84,10 +84,3 @@ def test_a_port_is_named_by_its_master() -> None:
 def test_a_vlan_says_what_it_lies_on() -> None:
     _, why = judge(LinkFacts(3, "br0.7", "vlan", lower=5), BEHIND, routed=True, lent=True)
     assert why.startswith("a vlan on br0: a bridge")
-
-
-@pytest.mark.parametrize(
-    "octets", [b"", b"\0" * 15, b"\0" * 64, b"\xff" * 64, b"\x10\0\0\0\x10\0" + bytes(10)]
-)
-def test_events_that_are_none_touch_nothing(octets: bytes) -> None:
-    assert _tables_touched(octets, frozenset()) == (set(), False)
