@@ -16,13 +16,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from homeward.adapters import tunnel_device, udp_registration
+from homeward.adapters import udp_registration
 from homeward.adapters.tunnel_device import TunnelDevice
+from homeward.adapters.tunnel_device.outlets import open_outlet
 from homeward.adapters.udp_registration import UdpRegistrations
-from homeward.model.access import ClearPath
+from homeward.model.access import ClearPath, HomePath
+from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import NotPermitted, Unavailable
 from homeward.model.inputs import DatagramReceived
-from homeward.model.plan import Tunnelled
+from homeward.model.plan import AtHome, Tunnelled
 from tests.world.stations import AGENT, CARE_OF, HOME, Stations, TunnelEnd, eventually, take
 
 pytestmark = pytest.mark.root
@@ -128,8 +130,11 @@ async def test_without_the_bypass_nothing_is_sent(
             registrations.send(path, AGENT, b"request", ttl=64)
         await asyncio.sleep(0.02)
         assert take(agent) is None
-    with pytest.raises(Unavailable, match="out of IPsec"):
-        tunnel_device._Outlet(Tunnelled(path, AGENT, 1480), stations.link)
+    stations.laptop.ip(f"addr add {HOME}/32 dev lo")
+    ways: list[Tunnelled | AtHome] = [Tunnelled(path, AGENT, 1480, kind) for kind in Encapsulation]
+    for way in [*ways, AtHome(HomePath(stations.link, "eth0", HOME), 1500)]:
+        with pytest.raises(Unavailable, match="out of IPsec"):
+            open_outlet(way, stations.link, HOME, datagrams=None)
 
 
 async def test_a_process_without_rights_sends_nothing(stations: Stations) -> None:

@@ -127,11 +127,14 @@ async def _serve(options: argparse.Namespace) -> int:
     clock = BoottimeClock()
     engine = StrongSwanEngine(options.vici)
     fence = NftFence()
+    registrations = UdpRegistrations(engine.tunnel_device)
+    tunnel = TunnelDevice(datagrams=registrations)
+    registrations.on_tunnel_data = tunnel.take_datagram
     plans = NetlinkPlans(
-        TunnelDevice(), fence, switches=KernelSwitches(options.runtime), tunnel_device=engine.tunnel_device
+        tunnel, fence, switches=KernelSwitches(options.runtime), tunnel_device=engine.tunnel_device
     )
     world = World(
-        UdpRegistrations(engine.tunnel_device),
+        registrations,
         plans,
         engine,
         DnsGateway(),

@@ -57,7 +57,7 @@ class Wall:
         home_address: IPv4Address,
         *,
         vpn_device: str | None = None,
-        lingering: Path | None = None,
+        lingering: Traffic | None = None,
     ) -> None:
         pass
 

@@ -29,7 +29,7 @@ VPN = replace(
     fence=replace(HELD.fence, traffic=Tunnelled(VpnPath(INNER), AGENT, 1400), vpn_inner_address=INNER),
     vpn_device="ipsec0",
 )
-ALL = [HELD, CLEAR, VPN, replace(VPN, lingering=VpnPath(IPv4Address("10.9.0.2")))]
+ALL = [HELD, CLEAR, VPN, replace(VPN, lingering=Tunnelled(VpnPath(IPv4Address("10.9.0.2")), AGENT, 1400))]
 
 
 def postrouting(setting: FenceSetting) -> list[str]:
@@ -108,7 +108,9 @@ def test_without_gateways_there_is_no_hole_for_ike() -> None:
 
 
 def test_the_path_before_stays_open_inwards_and_closes_by_itself() -> None:
-    text = render(replace(CLEAR, lingering=ClearPath(3, "wlan0", IPv4Address("10.1.1.5"))))
+    text = render(
+        replace(CLEAR, lingering=Tunnelled(ClearPath(3, "wlan0", IPv4Address("10.1.1.5")), AGENT, 1480))
+    )
     assert 'elements = { "wlan0" . 10.0.0.2 . 10.1.1.5 timeout 2s }' in text
     assert "@lingering accept" in text.split("chain forward")[0]
     assert "@lingering" not in text.split("chain forward")[1]

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The fence: nftables rules that let out and in what docs/security.md allows, and nothing else on any link.
 
-The first line stands in inet input, forward and postrouting and judges by mark, so that it holds for links that nobody
-has seen yet. The second line is netdev egress on the known access links: it also stops raw packet sockets, which
-the first never sees. Both are replaced in one transaction.
+Both of its lines (`rules`) are replaced in one transaction, and put back when another program touches them.
 """
 
 from __future__ import annotations
@@ -11,199 +9,28 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import fcntl
-import re
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Final
 
-from homeward.model.access import ClearPath, Path, VpnPath
-from homeward.model.errors import NotPermitted, PlanError, Unavailable
-from homeward.model.names import (
-    FENCE_TABLE,
-    HOME_DEVICE,
-    MARK_IKE,
-    MARK_NAME_QUERY,
-    MARK_REGISTRATION,
-    MARK_TUNNEL,
-    REGISTRATION_PORT,
+from homeward.adapters.nft_fence.rules import (
+    LINGER,
+    FenceSetting,
+    can_be_named,
+    render,
+    render_nothing,
 )
-from homeward.model.plan import Fence
+from homeward.model.errors import NotPermitted, PlanError, Unavailable
+from homeward.model.names import FENCE_TABLE
+from homeward.model.plan import Fence, Traffic
 
-LINGER: Final = 2
-"""Seconds for which the path before a hand-over stays open inwards."""
+__all__ = ["LINGER", "RESTORE_PAUSE", "FenceSetting", "NftFence", "render", "render_nothing"]
 
 RESTORE_PAUSE: Final = 1.0
 """Seconds until a fence that could not be put back is tried again."""
-
-_FILTER = -5  # before the system's own filters (0): a verdict of ours does not depend on theirs
-_PLAIN_NAME = re.compile(r"[!#-)+-\[\]-~]{1,15}")  # printable, without space, quote, star and backslash
-_AFTER_NAT = 300  # source NAT stands at 100: what leaves here is what really leaves
-
-
-@dataclass(frozen=True, slots=True)
-class FenceSetting:
-    """All that the rules depend on.
-
-    `vpn_device` carries `fence.vpn_inner_address`; `kernel_esp` says that it is an XFRM interface. `lingering` is the
-    path before, on which packets still in flight come in for LINGER seconds. `egress_links` are those of the fence's
-    access links that exist.
-    """
-
-    fence: Fence
-    home_address: IPv4Address
-    vpn_device: str | None = None
-    kernel_esp: bool = False
-    lingering: Path | None = None
-    egress_links: tuple[str, ...] = ()
-
-
-def render(setting: FenceSetting) -> str:
-    """The nftables commands that put up exactly this fence, whatever stood before."""
-    lines = [*_cleared("inet"), *_cleared("netdev"), f"table inet {FENCE_TABLE} {{"]
-    lines += _lingering_set(setting)
-    lines += _chain("input", f"hook input priority {_FILTER}", _input(setting))
-    lines += _chain("forward", f"hook forward priority {_FILTER}", [])
-    own = [f'oifname {{ "lo", "{HOME_DEVICE}" }} accept']
-    leaving = own + _being_wrapped(setting) + _output(setting)
-    lines += _chain("postrouting", f"hook postrouting priority {_AFTER_NAT}", leaving)
-    lines.append("}")
-    if setting.egress_links:
-        devices = ", ".join(_quoted(name) for name in setting.egress_links)
-        hook = f"hook egress devices = {{ {devices} }} priority 0"
-        lines += [f"table netdev {FENCE_TABLE} {{", *_chain("egress", hook, _egress(setting)), "}"]
-    return "\n".join(lines) + "\n"
-
-
-def render_nothing() -> str:
-    """The commands that take the fence down, whether or not one stands."""
-    return "\n".join([*_cleared("inet"), *_cleared("netdev")]) + "\n"
-
-
-def _cleared(family: str) -> list[str]:
-    # Adding what may be there and then deleting it is the way that needs no `destroy`, which Debian 12 does not know.
-    return [f"add table {family} {FENCE_TABLE}", f"delete table {family} {FENCE_TABLE}"]
-
-
-def _chain(name: str, hook: str, rules: list[str]) -> list[str]:
-    body = [f"\t\ttype filter {hook}; policy drop;", *(f"\t\t{rule}" for rule in rules)]
-    return [f"\tchain {name} {{", *body, "\t}"]
-
-
-def _lingering_set(setting: FenceSetting) -> list[str]:
-    device = _device(setting, setting.lingering)
-    if setting.lingering is None or device is None:
-        return []
-    element = f"{_quoted(device)} . {setting.fence.home_agent} . {setting.lingering.source} timeout {LINGER}s"
-    return [
-        "\tset lingering {",
-        "\t\ttypeof iifname . ip saddr . ip daddr",
-        "\t\tflags timeout",
-        f"\t\telements = {{ {element} }}",
-        "\t}",
-    ]
-
-
-def _input(setting: FenceSetting) -> list[str]:
-    fence = setting.fence
-    agent = fence.home_agent
-    rules = [f'iifname {{ "lo", "{HOME_DEVICE}" }} accept', "meta nfproto ipv6 drop"]
-    device = _device(setting, fence.path)
-    if fence.path is not None and device is not None:
-        ends = f"ip saddr {agent} ip daddr {fence.path.source}"
-        rules.append(f"iifname {_quoted(device)} {ends} ip protocol 4 accept")
-    if _lingering_set(setting):
-        rules.append("ip protocol 4 iifname . ip saddr . ip daddr @lingering accept")
-    rules.append(f"socket mark {MARK_REGISTRATION:#x} ip saddr {agent} udp sport {REGISTRATION_PORT} accept")
-    if setting.vpn_device is not None:
-        rules.append(f"iifname {_quoted(setting.vpn_device)} drop")
-    rules.append("udp sport 67 udp dport 68 accept")
-    if fence.gateways:
-        rules.append(
-            f"socket mark {MARK_IKE:#x} ip saddr {_addresses(fence.gateways)} udp sport {{ 500, 4500 }} accept"
-        )
-    return [
-        *rules,
-        f"socket mark {MARK_NAME_QUERY:#x} udp sport 53 accept",
-        "icmp type router-advertisement accept",
-        "icmp type destination-unreachable icmp code frag-needed accept",
-    ]
-
-
-def _being_wrapped(setting: FenceSetting) -> list[str]:
-    """The VPN's packets on their second way through: between XFRM interface and ESP, already bound for the link.
-
-    `ipsec out` asks what the kernel is about to wrap the packet in, so what this lets pass cannot leave in clear.
-    """
-    fence = setting.fence
-    if not (setting.kernel_esp and isinstance(fence.path, VpnPath) and fence.gateways):
-        return []
-    wrapped = f"ipsec out ip daddr {_addresses(fence.gateways)}"
-    ends = f"ip saddr {fence.path.source} ip daddr {fence.home_agent}"
-    return [f"{wrapped} {ends} ip protocol 4 meta mark {MARK_TUNNEL:#x} accept"]
-
-
-def _output(setting: FenceSetting) -> list[str]:
-    """What may leave by a link that is not our own; the same in both lines."""
-    fence = setting.fence
-    agent = fence.home_agent
-    rules = []
-    device = _device(setting, fence.path)
-    if fence.path is not None and device is not None:
-        ends = f"ip saddr {fence.path.source} ip daddr {agent}"
-        rules.append(f"oifname {_quoted(device)} {ends} ip protocol 4 meta mark {MARK_TUNNEL:#x} accept")
-    rules.append(f"meta mark {MARK_REGISTRATION:#x} ip daddr {agent} udp dport {REGISTRATION_PORT} accept")
-    if setting.vpn_device is not None:
-        rules.append(f"oifname {_quoted(setting.vpn_device)} drop")
-    rules.append("meta nfproto ipv4 udp sport 68 udp dport 67 accept")
-    if fence.gateways:
-        gateways = _addresses(fence.gateways)
-        rules.append(f"meta mark {MARK_IKE:#x} ip daddr {gateways} udp dport {{ 500, 4500 }} accept")
-    rules.append(f"meta mark {MARK_NAME_QUERY:#x} meta nfproto ipv4 udp dport 53 accept")
-    rules.append("ip daddr { 224.0.0.2, 255.255.255.255 } icmp type router-solicitation accept")
-    return rules
-
-
-def _egress(setting: FenceSetting) -> list[str]:
-    """The second line sees frames: ARP, and the later fragments of a datagram, pass here and not above."""
-    home = setting.home_address
-    rules = [
-        # Away from home nobody may hear the home address in ARP (R-183, R-191).
-        f"arp saddr ip {home} drop",
-        f"arp daddr ip {home} drop",
-        # ARP, and what 802.1X, its pre-authentication and Wi-Fi's direct links say before there is a network.
-        "meta protocol { arp, 0x888e, 0x88c7, 0x890d } accept",
-        "meta protocol != ip drop",
-    ]
-    fence = setting.fence
-    if fence.gateways:
-        gateways = _addresses(fence.gateways)
-        rules.append(f"meta mark {MARK_IKE:#x} ip daddr {gateways} ip frag-off & 0x1fff != 0 accept")
-    # In this family `meta nfproto` is of no use, and only IPv4 is left.
-    return rules + [rule.replace("meta nfproto ipv4 ", "") for rule in _output(setting)]
-
-
-def _device(setting: FenceSetting, path: Path | None) -> str | None:
-    """The device that a path's packets pass."""
-    if path is None:
-        return None
-    return path.link_name if isinstance(path, ClearPath) else setting.vpn_device
-
-
-def _addresses(addresses: tuple[IPv4Address, ...]) -> str:
-    return "{ " + ", ".join(str(address) for address in sorted(set(addresses))) + " }"
-
-
-def _quoted(name: str) -> str:
-    """An interface name as nft reads it. The kernel also allows names that would mean something else in a rule."""
-    if not _PLAIN_NAME.fullmatch(name):
-        raise PlanError(
-            "naming a link in the fence", f"the interface name {name!r} cannot be written in a rule"
-        )
-    return f'"{name}"'
-
 
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GDRVINFO = 3
@@ -288,10 +115,10 @@ class NftFence:
     def put_up(
         self,
         fence: Fence,
-        home_address: IPv4Address,
+        home_address: IPv4Address | None,
         *,
         vpn_device: str | None = None,
-        lingering: Path | None = None,
+        lingering: Traffic | None = None,
     ) -> None:
         """Replace whatever stands by this fence, in one transaction; FenceSetting says what the parameters mean.
 
@@ -390,7 +217,7 @@ class NftFence:
 
 def _with_links(setting: FenceSetting) -> tuple[FenceSetting, tuple[tuple[int, str], ...]]:
     """The setting for those of its access links that exist at this moment, and these links."""
-    known = {name for name in setting.fence.access_links if _PLAIN_NAME.fullmatch(name)}
+    known = {name for name in setting.fence.access_links if can_be_named(name)}
     links = tuple(link for link in socket.if_nameindex() if link[1] in known)
     return replace(setting, egress_links=tuple(sorted(name for _, name in links))), links
 

@@ -13,7 +13,6 @@ import asyncio
 import errno
 import logging
 import socket
-import struct
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -23,18 +22,10 @@ from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 import homeward.model.access as access
+from homeward.adapters.netlink_plan.rules import RULE_NEWS, RULES, tells_of_a_deleted_rule
 from homeward.model.errors import AdapterError, PlanError
-from homeward.model.names import (
-    HOME_DEVICE,
-    MARK_BASE,
-    MARK_IKE,
-    MARK_MASK,
-    ROUTING_TABLE,
-    RULE_DHCP,
-    RULE_HOME,
-    RULE_IKE,
-)
-from homeward.model.plan import Fence, NetworkPlan, Tunnelled
+from homeward.model.names import HOME_DEVICE, ROUTING_TABLE
+from homeward.model.plan import AtHome, Fence, Held, NetworkPlan, Traffic, Tunnelled, ViaAgent
 
 log = logging.getLogger("plan")
 
@@ -46,32 +37,10 @@ connection begins: had it heard of a trusted network's 1440, its full segments w
 wherever ICMP is filtered (R-289, S16).
 """
 
-_MAIN_TABLE = 254
-_UDP = 17
-_INVERT = 2  # FIB_RULE_INVERT: "not"
 _IP_AND_TCP = 40
-_RULE_GROUP = 0x80  # RTMGRP_IPV4_RULE
-_RTM_DELRULE = 33
-_FRA_PRIORITY = 6
-_RULE_BODY = 16 + 12  # struct nlmsghdr and struct fib_rule_hdr
 
-_RULES: Final[tuple[dict[str, Any], ...]] = (
-    {"priority": RULE_IKE, "fwmark": MARK_IKE, "fwmask": 0xFFFFFFFF, "table": _MAIN_TABLE},
-    {
-        "priority": RULE_DHCP,
-        "ip_proto": _UDP,
-        "sport_range": "68:68",
-        "dport_range": "67:67",
-        "table": _MAIN_TABLE,
-    },
-    {
-        "priority": RULE_HOME,
-        "fwmark": MARK_BASE,
-        "fwmask": MARK_MASK,
-        "flags": _INVERT,
-        "table": ROUTING_TABLE,
-    },
-)
+Flowing = Tunnelled | ViaAgent | AtHome
+"""Traffic that is not held."""
 
 
 class Tunnel(Protocol):
@@ -82,7 +51,7 @@ class Tunnel(Protocol):
     def attach(self, home_address: IPv4Address) -> None: ...
     def detach(self) -> None: ...
     def hold(self) -> None: ...
-    def prepare(self, traffic: Tunnelled, device: int) -> None: ...
+    def prepare(self, traffic: Flowing, device: int) -> None: ...
     def open(self, *, linger: bool) -> None: ...
     def counters(self) -> tuple[int, int]: ...
 
@@ -93,10 +62,10 @@ class Wall(Protocol):
     def put_up(
         self,
         fence: Fence,
-        home_address: IPv4Address,
+        home_address: IPv4Address | None,
         *,
         vpn_device: str | None = None,
-        lingering: access.Path | None = None,
+        lingering: Traffic | None = None,
     ) -> None: ...
     def take_down(self) -> None: ...
     def close(self) -> None: ...
@@ -109,12 +78,18 @@ class Switches(Protocol):
     def restore(self) -> None: ...
 
 
-def may_linger(before: access.Path, now: access.Path) -> bool:
-    """Whether packets still in flight on the path before may come in after a hand-over.
+def may_linger(before: Flowing, now: Flowing) -> bool:
+    """Whether packets still in flight on the way before may come in after a hand-over.
 
-    Not in clear once the VPN carries the traffic: outside, a packet in clear may come from anybody.
+    Not in clear once the VPN carries the traffic: outside, a packet in clear may come from anybody. Not on the path
+    that stays, when it is used in another way: once a tunnel is in UDP, nothing else is taken (R-229). And not as at
+    home on the link that we left home by: there anybody may send to the home address.
     """
-    return isinstance(before, access.VpnPath) or isinstance(now, access.ClearPath)
+    if before.path == now.path:
+        return False
+    if isinstance(now.path, access.VpnPath):
+        return isinstance(before.path, access.VpnPath)
+    return not isinstance(before, AtHome) or before.path.link_index != now.path.link_index
 
 
 class NetlinkPlans:
@@ -137,7 +112,7 @@ class NetlinkPlans:
         self._applied: NetworkPlan | None = None
         self._wanted: NetworkPlan | None = None
         self._routed: object = None
-        self._open_path: access.Path | None = None
+        self._open: Flowing | None = None
         self._held = True
         self._holds = 0
         self._rules: socket.socket | None = None
@@ -168,12 +143,12 @@ class NetlinkPlans:
         """The same, opening only if there have been no more than so many holds when it comes to that."""
         async with self._lock:
             self._wanted, self._disturbed = plan, ""
-            if plan == self._applied and (not self._held or not isinstance(plan.traffic, Tunnelled)):
+            if plan == self._applied and (not self._held or isinstance(plan.traffic, Held)):
                 return
             before, self._applied = self._applied, None
             try:
-                if plan.home_address is None:
-                    await self._undo()
+                if plan.home_address is None or plan.home_address.is_unspecified:
+                    await self._without_home_address(plan)
                 else:
                     await self._carry_out(plan, plan.home_address, before=before, holds=holds)
                 if self._disturbed:
@@ -220,29 +195,42 @@ class NetlinkPlans:
             self._tunnel.attach(home_address)
             links = frozenset(plan.fence.access_links if plan.fence is not None else ())
             self._switches.set_for(links, frozenset({HOME_DEVICE, *([vpn_device] if vpn_device else [])}))
-            if moves and isinstance(traffic, Tunnelled):
+            if moves and not isinstance(traffic, Held):
                 self._tunnel.prepare(traffic, _index(traffic.path, vpn_device))
-        mss = (
-            min(ADVERTISED_MSS, traffic.mtu - _IP_AND_TCP)
-            if isinstance(traffic, Tunnelled)
-            else ADVERTISED_MSS
-        )
+        mss = ADVERTISED_MSS
+        if not isinstance(traffic, Held):
+            mss = min(mss, traffic.mtu - _IP_AND_TCP)
         await self._put_addresses(home_address, plan.destinations, mss)
         # Whoever held meanwhile knows something newer than this plan.
-        if moves and isinstance(traffic, Tunnelled) and holds == self._holds:
-            linger = self._open_path is not None and may_linger(self._open_path, traffic.path)
-            self._tunnel.open(linger=linger)
-            self._open_path = traffic.path
+        if moves and not isinstance(traffic, Held) and holds == self._holds:
+            self._tunnel.open(linger=self._open is not None and may_linger(self._open, traffic))
+            self._open = traffic
             self._held = False
 
-    def _close(self, plan: NetworkPlan, home_address: IPv4Address, vpn_device: str | None) -> None:
-        """Put the whole fence up: while packets are held, nobody has anything to send through its tunnel rule."""
+    async def _without_home_address(self, plan: NetworkPlan) -> None:
+        """Nothing to carry, and with a fence, while the home agent has not said which address is ours, nothing that
+        may leave; without one nothing at all."""
+        if plan.fence is None:
+            await self._undo()
+            return
+        if not isinstance(plan.traffic, Held):
+            raise PlanError("carrying out the plan", "there is no home address whose packets could flow")
+        self._held = True
+        self._tunnel.hold()
+        with _Step("closing the fence"):
+            self._close(plan, None, self._find_vpn_device(plan.fence))
+        with _Step("preparing the links"):
+            self._switches.set_for(frozenset(plan.fence.access_links), frozenset())
+
+    def _close(self, plan: NetworkPlan, home_address: IPv4Address | None, vpn_device: str | None) -> None:
+        """Put the whole fence up: while packets are held, nobody has anything to send through its traffic's rules."""
         fence = plan.fence
         if fence is None:
             self._fence.take_down()
             return
-        old, new = self._open_path, fence.path
-        lingers = old is not None and new is not None and old != new and may_linger(old, new)
+        _check_second_line(fence)
+        old, new = self._open, fence.traffic
+        lingers = old is not None and not isinstance(new, Held) and may_linger(old, new)
         self._fence.put_up(fence, home_address, vpn_device=vpn_device, lingering=old if lingers else None)
 
     async def _put_addresses(
@@ -268,7 +256,7 @@ class NetlinkPlans:
             await self._put_routes(index, home_address, destinations, mss)
         with _Step("setting the routing rules"):
             self._watch_rules()
-            for rule in _RULES:
+            for rule in RULES:
                 try:
                     await ip.rule("add", family=socket.AF_INET, **rule)
                 except NetlinkError as error:
@@ -305,10 +293,10 @@ class NetlinkPlans:
     async def _undo(self) -> None:
         """Leave the machine as it was found, whoever's life the traces are from. The fence goes last."""
         self._held = True
-        self._open_path, self._routed = None, None
+        self._open, self._routed = None, None
         ip = self._route()
         with _Step("removing the routing rules"):
-            for rule in _RULES:
+            for rule in RULES:
                 await _quietly(ip.rule("del", family=socket.AF_INET, **rule), errno.ENOENT)
         with _Step("removing the home routes"):
             await self._drop_routes(keep=frozenset())
@@ -355,7 +343,7 @@ class NetlinkPlans:
             self._rules = socket.socket(
                 socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
             )
-            self._rules.bind((0, _RULE_GROUP))
+            self._rules.bind((0, RULE_NEWS))
             asyncio.get_running_loop().add_reader(self._rules, self._look_at_rules)
 
     def _look_at_rules(self) -> None:
@@ -363,7 +351,7 @@ class NetlinkPlans:
         deleted = False
         while True:
             try:
-                deleted |= _tells_of_a_deleted_rule(self._rules.recv(1 << 16))
+                deleted |= tells_of_a_deleted_rule(self._rules.recv(1 << 16))
             except BlockingIOError:
                 break
             except OSError:  # ENOBUFS: more happened than fits; assume the worst
@@ -400,23 +388,6 @@ class NetlinkPlans:
             self.on_mended(f"another program deleted {what}; it was made anew")
 
 
-def _tells_of_a_deleted_rule(octets: bytes) -> bool:
-    """Whether a netlink datagram says that a rule with one of our preferences was deleted (RTM_DELRULE)."""
-    at = 0
-    while at + _RULE_BODY < len(octets):
-        length, kind = struct.unpack_from("=IH", octets, at)
-        if length < _RULE_BODY:
-            return False
-        inner = at + _RULE_BODY
-        while kind == _RTM_DELRULE and inner + 8 <= at + length:
-            size, name, value = struct.unpack_from("=HHI", octets, inner)
-            if name == _FRA_PRIORITY and value in {rule["priority"] for rule in _RULES}:
-                return True
-            inner += max((size + 3) & ~3, 4)
-        at += (length + 3) & ~3
-    return False
-
-
 class _Step:
     """Names the step in which a part of the plan failed."""
 
@@ -440,10 +411,17 @@ class _Step:
 
 def _index(path: access.Path, vpn_device: str | None) -> int:
     """The interface index of a path's device."""
-    if isinstance(path, access.ClearPath):
+    if not isinstance(path, access.VpnPath):
         return path.link_index
     assert vpn_device is not None, "checked when the device was looked for"
     return socket.if_nametoindex(vpn_device)
+
+
+def _check_second_line(fence: Fence) -> None:
+    """Frames of our own meet the second line of the fence alone, so it has to stand where they leave. PlanError."""
+    for path in (fence.path, fence.foreign_agent, fence.home_link):
+        if isinstance(path, access.AgentPath | access.HomePath) and path.link_name not in fence.access_links:
+            raise PlanError(f"sending frames by {path.link_name}", "it is not an access link")
 
 
 def _refuse_ipv6() -> None:
