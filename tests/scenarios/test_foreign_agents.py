@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from homeward.model.access import AccessMode, AgentPath, ClearPath
+from homeward.model.access import AccessMode, AgentPath, ClearPath, Link
 from homeward.model.agent import AgentFlags
 from homeward.model.effects import SendRegistration, SendSolicitation
+from homeward.model.inputs import LinksObserved
 from homeward.model.plan import Tunnelled, ViaAgent
 from homeward.model.profile import ForeignAgentUse
 from homeward.model.registration import RequestFlags
@@ -25,7 +26,7 @@ from tests.scenarios.office import (
     Office,
     office_profile,
 )
-from tests.scenarios.simulation import without_tnc
+from tests.scenarios.simulation import ETHERNET, without_tnc
 
 
 def in_f(world: Office | None = None) -> Office:
@@ -93,6 +94,29 @@ def test_outside_no_agent_is_ever_asked(use: ForeignAgentUse) -> None:
         for _, plan in world.plans
         if plan.fence
     )
+
+
+@pytest.mark.rows("R-26")
+def test_agents_are_asked_for_while_dhcp_is_at_work() -> None:
+    """DHCP takes three seconds here; by then the agent is known, and f follows the proof at once."""
+    world = Office()
+    place = world.places["trust3"]
+    world.place, world.carrier_changes = place, world.carrier_changes + 1
+    world.feed(LinksObserved(without_lease(world)))
+    world.run(3)
+    asked = [effect for _, effect in world.effects if isinstance(effect, SendSolicitation)]
+    assert asked
+    assert {str(each.source) for each in asked} == {"0.0.0.0"}
+    world.feed(LinksObserved(world._links()))
+    world.run(0.2)
+    assert world.mode() is AccessMode.F
+
+
+def without_lease(world: Office) -> tuple[Link, ...]:
+    here, world.place = world.place, None
+    links = world._links()
+    world.place = here
+    return tuple(replace(link, carrier=True) if link.index == ETHERNET else link for link in links)
 
 
 @pytest.mark.rows("R-22", "R-25")

@@ -123,3 +123,6 @@ def test_an_assigned_home_address_is_adopted_and_nothing_flows_before() -> None:
     world.plug("ext1")
     world.run(20)
     assert (world.mode(), world.status().home_address) == (AccessMode.MC, address)
+    world.plug("trust2")
+    world.run(4)
+    assert (world.mode(), world.status().home_address) == (AccessMode.C, address)

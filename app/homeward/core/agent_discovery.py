@@ -110,6 +110,11 @@ class AgentDiscovery:
         self._link = (link_index, link_name, source)
         self._begin(at)
 
+    def addressed(self, source: IPv4Address) -> None:
+        """The link has lent us this address; what was heard and asked before stays."""
+        if self._link is not None:
+            self._link = (*self._link[:2], source)
+
     def detach(self) -> None:
         """There is no link: nobody is asked and nobody known."""
         self._link = None

@@ -25,6 +25,7 @@ from homeward.model.encapsulation import Encapsulation
 from homeward.model.health import Severity
 from homeward.model.inputs import DatagramReceived
 from homeward.model.instant import Instant
+from homeward.model.names import REGISTRATION_PORT
 from homeward.model.status import Trust
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def received(core: Coordinator, datagram: DatagramReceived, at: Instant) -> list
 
 def _tunnel_answered(core: Coordinator, datagram: DatagramReceived, at: Instant) -> list[Effect]:
     """An echo through the tunnel in UDP: only from the other end of it, by the way it leads (R-231, R-237)."""
-    if datagram.source == core.profile.home_agent.address and core.keepalive is not None:
+    agent, expected = core.profile.home_agent.address, (datagram.source, datagram.source_port)
+    if expected == (agent, REGISTRATION_PORT) and core.keepalive is not None:
         core.keepalive.answered(datagram.octets, at.boot)
     return []
 
@@ -81,6 +83,7 @@ def _tunnel_answered(core: Coordinator, datagram: DatagramReceived, at: Instant)
 
 def _denied(core: Coordinator, series: RegistrationSeries, denial: Denied, at: Instant) -> list[Effect]:
     """The home agent's own word, signed."""
+    core.registrar.denied(denial)
     reaction = _reaction(core, series, denial.code)
     if _asks_for_less(core, reaction.action):
         core.start_again(series.path, at)

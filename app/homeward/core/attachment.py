@@ -27,6 +27,19 @@ class Attachments:
             return ()
         return tuple(sorted(link.name for link in self._links.values() if link.access and link.carrier))
 
+    @property
+    def waiting(self) -> Link | None:
+        """While there is no stay: the access link that has carrier and may get an address soon."""
+        if self.current is not None:
+            return None
+        awake = [link for link in self._links.values() if link.access and link.carrier]
+        return min(awake, key=_preference, default=None)
+
+    @property
+    def carrier_changes(self) -> int | None:
+        """How often the carrier of the link in use has come and gone; with the link it names one stay of the cable."""
+        return None if self.current is None else self._links[self.current.link_index].carrier_changes
+
     def observe(self, links: tuple[Link, ...]) -> bool:
         """Take in the links as they are; whether the stay that carries the home address has changed.
 

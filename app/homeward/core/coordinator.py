@@ -42,7 +42,7 @@ from homeward.model.inputs import (
 from homeward.model.instant import Instant
 from homeward.model.journal import IdentificationState
 from homeward.model.plan import Held, NetworkPlan, Traffic
-from homeward.model.profile import Profile
+from homeward.model.profile import ASSIGNED, Profile
 from homeward.model.registration import MobilitySecurityAssociation
 from homeward.model.status import StatusSnapshot, Trust
 from homeward.model.vpn import VpnState
@@ -81,7 +81,14 @@ class Coordinator:
     ) -> None:
         self.profile = profile
         agent = profile.home_agent
-        peer = Peer(agent.address, agent.home_address, association, agent.nai, agent.replay)
+        peer = Peer(
+            agent.address,
+            agent.home_address,
+            association,
+            agent.nai,
+            agent.replay,
+            assigned=agent.home_address == ASSIGNED,
+        )
         wishes = Wishes(agent.encapsulation, force_udp=profile.force_udp, lifetime=profile.timers.lifetime)
         self.attachments = Attachments(agent.home_address)
         self.registrar = Registrar(peer, profile.timers, entropy, restored=restored, wishes=wishes)
@@ -134,7 +141,9 @@ class Coordinator:
                 changed = self.attachments.observe(links)
                 self.other_links.observe(self.attachments.others, at.boot)
                 self.health.no_address(self.attachments.links_without_address, at.boot)
-                return self.connectivity_changed(at) if changed else []
+                effects = self.connectivity_changed(at) if changed else []
+                self.vicinity.look_around(self.attachments.waiting, at.boot)
+                return effects
             case Resumed():
                 return self.connectivity_changed(at) if self.attachments.renew() else []
             case ReconnectRequested():
@@ -162,7 +171,6 @@ class Coordinator:
     def connectivity_changed(self, at: Instant, *, rebuild: bool = False) -> list[Effect]:
         """RFC 5266 section 3.4: proof is void, and both questions leave in this very step (R-33, R-64)."""
         effects = list(self.vicinity.leave())
-        self.vicinity.discovery.detach()
         self.registrar.drop_series()
         if self.registrar.binding and not isinstance(self.registrar.binding.path, VpnPath):
             self.registrar.binding = self.keepalive = None
@@ -173,6 +181,7 @@ class Coordinator:
         self.roams.begin(at.boot)
         attachment = self.attachments.current
         if attachment is None:
+            self.vicinity.discovery.detach()
             if self.secure_path:
                 self.secure_path.detach()
             return effects
@@ -181,10 +190,11 @@ class Coordinator:
         self.registrar.round_trip = known
         self.boundary = Boundary(attachment, at.boot, patience=PATIENCE * (known or 0.0))
         if any(attachment.care_of_address in network for network in self.profile.ask_not_on):
+            self.vicinity.discovery.detach()
             text = "Not trusted: the profile says never to ask the home agent in clear on this network"
             self.boundary.refused(Reason.NOT_ASKED, text, at.boot)
         else:
-            self.vicinity.attach(attachment, at.boot)
+            self.vicinity.attach(attachment, self.attachments.carrier_changes, at.boot)
             self.registrar.start_clear(self.clear_path(), at.boot)
             asked = self.transmit(at)
             if asked:

@@ -42,6 +42,7 @@ ADVICE = {
     "agent-rejected": "Somebody on this network pretends to be a mobility agent. It was not believed.",
     "tunnel-silent": "Nothing to do. If it happens often, have the administrator shorten the keepalive interval.",
     "binding-revoked": "The home agent's administrator ended the registration. It is asked for again.",
+    "home-not-announced": "The home link was not told that this machine is there. Leave it and join it again.",
     "registration-not-sent": "The request could not be sent as it must be; without that nothing is trusted.",
     "fence-restored": "Find out which program changes the firewall: it must leave the tables named homeward alone.",
     "device-restored": "Find out which program deletes network devices: it must leave homeward0 alone.",

@@ -8,7 +8,7 @@ from homeward.core.binding import Binding
 from homeward.core.clock_sync import Entropy
 from homeward.core.nonces import Identifications, repeats_unchanged, source_for
 from homeward.core.pacing import TokenBucket
-from homeward.core.registration import Accepted, AgentShare, Peer, RegistrationSeries, Terms
+from homeward.core.registration import Accepted, AgentShare, Denied, Peer, RegistrationSeries, Terms
 from homeward.model.access import AgentPath, ClearPath, HomePath, Path, VpnPath
 from homeward.model.effects import Effect, SaveIdentification, SendRegistration
 from homeward.model.encapsulation import Encapsulation
@@ -173,6 +173,11 @@ class Registrar:
         self.revocation_floor = support.timestamp if support is not None else None
         if self.peer.home_address == ASSIGNED:
             self.peer = replace(self.peer, home_address=answer.reply.home_address)
+
+    def denied(self, denial: Denied) -> None:
+        """A signed denial uses a nonce up as well as an acceptance does (R-176)."""
+        if self.peer.replay is ReplayStyle.NONCES:
+            self.source.accepted(denial.reply.identification)
 
     def is_newest(self, answer: Accepted) -> bool:
         """Whether no request left after the one that this answers (X-27)."""

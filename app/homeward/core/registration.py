@@ -93,6 +93,8 @@ class Denied:
 
     code: int
     sentence: str
+    request: Pending
+    reply: RegistrationReply
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,8 @@ class Peer:
     association: MobilitySecurityAssociation
     nai: str | None
     replay: ReplayStyle = ReplayStyle.TIMESTAMPS
+    assigned: bool = False
+    """Whether the home address comes, or came, from the home agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,10 +230,10 @@ class RegistrationSeries:
         return own | RequestFlags.REVERSE_TUNNEL | _ENCAPSULATION_FLAGS[self.terms.encapsulation]
 
     def _nai(self) -> str | None:
-        """Outside the VPN the home address alone identifies us where there is one: an untrusted link need not learn who
-        we are (RFC 5266 section 5, R-51)."""
-        known = self._peer.home_address != ASSIGNED
-        return None if known and not isinstance(self.path, VpnPath) else self._peer.nai
+        """In clear a home address of our own alone identifies us: an untrusted link need not learn who we are (RFC 5266
+        section 5, R-51). One that was assigned belongs to the identifier, which therefore goes with it (R-274)."""
+        own = not self._peer.assigned
+        return None if own and not isinstance(self.path, VpnPath) else self._peer.nai
 
     @property
     def may_transmit(self) -> bool:
@@ -309,7 +313,7 @@ class RegistrationSeries:
         self.pending = None
         self.deadline = None
         if not reply.is_success:
-            return Denied(reply.code, sentence_for(reply.code))
+            return Denied(reply.code, sentence_for(reply.code), pending, reply)
         return Accepted(
             pending,
             min(reply.lifetime, pending.lifetime),

@@ -38,7 +38,7 @@ def _deadlines(core: Coordinator) -> tuple[float | None, ...]:
         core.replan_at,
         core.boundary.deadline if core.boundary else None,
         core.secure_path.deadline if core.secure_path else None,
-        core.vicinity.next_deadline() if core.boundary else None,
+        core.vicinity.next_deadline(),
         core.keepalive.deadline if core.keepalive else None,
         core.other_links.next_deadline() if core.may_ask_about_others() else None,
     )
@@ -94,8 +94,6 @@ def _renew(core: Coordinator, at: Instant) -> None:
 
 def _discover(core: Coordinator, at: Instant) -> list[Effect]:
     """Agents that have fallen silent are forgotten (R-121), and asked for again."""
-    if core.boundary is None:
-        return []
     discovery = core.vicinity.discovery
     discovery.expired(at.boot)
     return list(discovery.due(at.boot))

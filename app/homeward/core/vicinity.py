@@ -14,7 +14,7 @@ from homeward.core.agent_discovery import AgentDiscovery, Heard, KnownAgent
 from homeward.core.challenges import Challenges, ForeignKeys
 from homeward.core.clock_sync import Entropy
 from homeward.core.registration import AgentShare
-from homeward.model.access import AgentPath, Attachment, HomePath
+from homeward.model.access import AgentPath, Attachment, HomePath, Link
 from homeward.model.agent import AgentFlags
 from homeward.model.effects import Effect, WithdrawHomeAddress
 from homeward.model.inputs import AgentAdvertised
@@ -37,6 +37,7 @@ class Vicinity:
         self.discovery = AgentDiscovery(entropy)
         self.path: LocalPath | None = None
         """What is tried or used at present."""
+        self._looking: tuple[int, int] | None = None
         self._left: dict[object, float] = {}
         self._lifetimes: dict[IPv4Address, int] = {}
         self._challenges = Challenges(keys)
@@ -44,9 +45,22 @@ class Vicinity:
 
     # --- what there is ----------------------------------------------------------------------------------------------
 
-    def attach(self, attachment: Attachment, at: float) -> None:
-        """A new stay on a link: ask for agents at once, in parallel with everything else (R-26)."""
-        self.discovery.attach(attachment.link_index, attachment.link_name, attachment.care_of_address, at)
+    def look_around(self, link: Link | None, at: float) -> None:
+        """This link has carrier and no address yet: agents are asked for while DHCP is at work (R-26)."""
+        looking = None if link is None else (link.index, link.carrier_changes)
+        if looking == self._looking:
+            return
+        self._looking = looking
+        if link is not None:
+            self.discovery.attach(link.index, link.name, IPv4Address(0), at)
+
+    def attach(self, attachment: Attachment, carrier_changes: int | None, at: float) -> None:
+        """A new stay on a link: ask for agents at once, or go on where `look_around` has begun."""
+        looking, self._looking = self._looking, None
+        if looking == (attachment.link_index, carrier_changes):
+            self.discovery.addressed(attachment.care_of_address)
+        else:
+            self.discovery.attach(attachment.link_index, attachment.link_name, attachment.care_of_address, at)
         self._left.clear()
         self._lifetimes.clear()
         self._challenges.forget()

@@ -169,6 +169,8 @@ class Driver:
                     fact = await self._inputs.get()
             except TimeoutError:
                 self._notice_sleep()
+                if not self._inputs.empty():
+                    continue  # That it slept is to be known before anything that time has made due.
             else:
                 self._handle(fact)
             self._handle_deadline()
