@@ -103,7 +103,7 @@ class KernelSwitches:
 
     def _wished(self, access_links: frozenset[str], tunnels: frozenset[str]) -> Iterator[_Change]:
         """Every setting that we need to hold, whether or not it holds already through us."""
-        indices = {name: index for index, name in socket.if_nameindex()}
+        indices = {link: index for link in access_links | tunnels if (index := _index(link))}
         for wish in _EVERYWHERE:
             yield from self._sysctl(_ALL, 0, wish)
         for link in sorted(access_links & indices.keys()):
@@ -133,7 +133,7 @@ class KernelSwitches:
             yield _Change(setting, index, noted.after, noted.after)
 
     def _restore(self, change: _Change) -> None:
-        same_link = change.link == 0 or change.link in {index for index, _ in socket.if_nameindex()}
+        same_link = change.link == 0 or _exists(change.link)
         if same_link and _read(change.setting) == change.after:
             _write(change.setting, change.before)
         self._noted().pop(change.setting, None)
@@ -153,6 +153,22 @@ class KernelSwitches:
             draft.replace(self._file)
         except OSError as error:
             raise PlanError(f"writing {self._file}", error.errno or 0) from error
+
+
+def _index(link: str) -> int:
+    """A link's index, 0 when there is none of that name. Asked for by name: a list of all links is a dump."""
+    try:
+        return socket.if_nametoindex(link)
+    except OSError:
+        return 0
+
+
+def _exists(link: int) -> bool:
+    try:
+        socket.if_indextoname(link)
+    except OSError:
+        return False
+    return True
 
 
 def _load(file: Path) -> dict[str, _Change]:
