@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import Enum
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address
 from typing import Final
 
 from homeward.core.clock_sync import Entropy
@@ -258,25 +258,6 @@ class AgentDiscovery:
 
 def _interval(doublings: int) -> float:
     return min(math.ldexp(INTERVAL, min(max(0, doublings), 16)), INTERVAL_MAX)
-
-
-def is_same_subnet(serving: AgentAdvertisement, other: AgentAdvertisement) -> bool | None:
-    """Whether both agents advertise a common prefix; None where one names none, so that nothing follows (R-122)."""
-    ours, theirs = _prefixes(serving), _prefixes(other)
-    return not ours.isdisjoint(theirs) if ours and theirs else None
-
-
-def is_on_subnet(care_of_address: IPv4Interface, other: AgentAdvertisement) -> bool | None:
-    """The same for a co-located care-of address, whose prefix is known; None where the agent names none (R-122)."""
-    theirs = _prefixes(other)
-    return care_of_address.network in theirs if theirs else None
-
-
-def _prefixes(advertisement: AgentAdvertisement) -> frozenset[IPv4Network]:
-    if advertisement.prefix_lengths is None:
-        return frozenset()
-    pairs = zip(advertisement.routers, advertisement.prefix_lengths, strict=True)
-    return frozenset(IPv4Network((router.address, length), strict=False) for router, length in pairs)
 
 
 def _offer(advertisement: AgentAdvertisement) -> AgentAdvertisement:

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address
 from itertools import pairwise
 
 import pytest
@@ -18,10 +18,8 @@ from homeward.core.agent_discovery import (
     MOST_AGENTS,
     AgentDiscovery,
     Change,
-    is_on_subnet,
-    is_same_subnet,
 )
-from homeward.model.agent import AGENT_ONLY, AdvertisedRouter, AgentAdvertisement, AgentFlags
+from homeward.model.agent import AGENT_ONLY, AgentAdvertisement, AgentFlags
 from homeward.model.effects import SendSolicitation
 from homeward.model.inputs import AgentAdvertised
 from homeward.wire.agent_advertisement import encode_advertisement
@@ -297,19 +295,3 @@ def test_a_new_link_knows_nobody() -> None:
     discovery.detach()
     assert discovery.deadline is None
     assert discovery.due(10.0) == ()
-
-
-@pytest.mark.rows("R-122")
-def test_prefixes_tell_subnets_apart_only_where_both_name_theirs() -> None:
-    def offering(prefix: str | None, router: str = "10.1.3.1") -> AgentAdvertisement:
-        length = None if prefix is None else (int(prefix),)
-        return replace(OFFER, routers=(AdvertisedRouter(IPv4Address(router)),), prefix_lengths=length)
-
-    assert is_same_subnet(offering("24"), offering("24", "10.1.3.2")) is True
-    assert is_same_subnet(offering("24"), offering("24", "10.1.4.1")) is False
-    assert is_same_subnet(offering("24"), offering(None)) is None
-    assert is_same_subnet(offering(None), offering("24")) is None
-    assert is_same_subnet(OFFER, replace(OFFER, prefix_lengths=())) is None
-    assert is_on_subnet(IPv4Interface("10.1.3.50/24"), offering("24")) is True
-    assert is_on_subnet(IPv4Interface("10.1.4.50/24"), offering("24")) is False
-    assert is_on_subnet(IPv4Interface("10.1.3.50/24"), offering(None)) is None
