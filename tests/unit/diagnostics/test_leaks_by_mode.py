@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The leak check by a foreign agent, at home, in UDP: first each kind of leak injected, then what looks almost right."""
+"""The leak check by a foreign agent, at home, in UDP: first each kind of leak injected, then what looks almost so."""
 
 from dataclasses import replace
 from ipaddress import IPv4Network
