@@ -18,7 +18,7 @@ from homeward.model.errors import WireError
 from homeward.model.names import REGISTRATION_PORT
 from homeward.model.nat_traversal import TunnelKind
 from homeward.model.overhead import Layer, inner_mtu
-from homeward.wire import gre, ip_in_ip, minimal_encapsulation, udp_tunnel
+from homeward.wire import gre, ip_in_ip, minimal_encapsulation, udp_packets, udp_tunnel
 from homeward.wire.ip_in_ip import Decapsulated, check_ipv4, inner_destination, inner_source
 
 _FRAGMENT: Final = 0x3FFF  # More Fragments, and the offset
@@ -44,12 +44,10 @@ class VisitorDrop(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ToHomeAgent:
-    """Send these octets to the visitor's home agent: a whole packet with its outer header, or a UDP payload."""
+    """Send these octets, a whole packet with its outer header, to the visitor's home agent."""
 
     octets: bytes
     visitor: Visitor
-    type_of_service: int
-    do_not_fragment: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +176,8 @@ def _into_tunnel(inner: bytes, visitor: Visitor) -> ToHomeAgent | VisitorDrop:
     ends = visitor.care_of_address, visitor.home_agent
     try:
         if visitor.udp:
-            octets = udp_tunnel.wrap(inner, _kind(visitor.encapsulation.protocol))
+            near, far = ((address, REGISTRATION_PORT) for address in ends)
+            octets = udp_packets.encapsulate(inner, near, far, kind=_kind(visitor.encapsulation.protocol))
         elif visitor.encapsulation is Encapsulation.GRE:
             octets = gre.encapsulate(inner, *ends)
         elif visitor.encapsulation is Encapsulation.MINIMAL and not _is_fragment(inner):
@@ -187,7 +186,7 @@ def _into_tunnel(inner: bytes, visitor: Visitor) -> ToHomeAgent | VisitorDrop:
             octets = ip_in_ip.encapsulate(inner, *ends)
     except WireError:  # not one IPv4 packet, or too long to be encapsulated at all
         return VisitorDrop.MALFORMED
-    return ToHomeAgent(octets, visitor, inner[1], bool(inner[6] & 0x40))
+    return ToHomeAgent(octets, visitor)
 
 
 def _out_of_tunnel(packet: bytes) -> tuple[Decapsulated, Encapsulation]:

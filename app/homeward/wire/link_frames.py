@@ -27,6 +27,7 @@ _HEADER_CHECKSUM_AT: Final = 10
 _UDP_CHECKSUM_AT: Final = 6
 _DONT_FRAGMENT: Final = 0x4000
 _EVERYBODY: Final = IPv4Address("255.255.255.255")
+_MOBILITY_AGENTS: Final = IPv4Address("224.0.0.11")
 
 
 def ethernet(destination: bytes, source: bytes, kind: int, payload: bytes = b"") -> bytes:
@@ -69,7 +70,7 @@ def udp(
 # --- filters for packet sockets: classic BPF, as (code, jump if true, jump if false, operand) ------------------------
 
 _LOAD_OCTET, _LOAD_HALF, _LOAD_WORD = 0x30, 0x28, 0x20
-_LOAD_HEADER_LENGTH, _LOAD_OCTET_BEHIND = 0xB1, 0x50
+_LOAD_HEADER_LENGTH, _LOAD_OCTET_BEHIND, _LOAD_HALF_BEHIND = 0xB1, 0x50, 0x48
 _EQUAL, _ANY_BIT, _RETURN = 0x15, 0x45, 0x06
 _INSTRUCTION: Final = struct.Struct("=HBBI")
 _WHOLE: Final = 0xFFFF
@@ -91,6 +92,35 @@ ONLY_ADVERTISEMENTS: Final = _assemble(
     (_RETURN, 0, 0, 0),
 )
 """Lets ICMP Router Advertisements pass, on a packet socket that shows no link-layer headers."""
+
+
+def only_requests_to(address: IPv4Address) -> bytes:
+    """Lets requests to a mobility agent with this address pass, and solicitations, whoever they come from.
+
+    On a packet socket that shows no link-layer headers. What goes through to other agents does not pass: with a tunnel
+    in UDP that may be all of somebody's traffic.
+    """
+    return _assemble(
+        (_LOAD_OCTET, 0, 0, 9),
+        (_EQUAL, 0, 9, _UDP),
+        (_LOAD_HALF, 0, 0, 6),
+        (_ANY_BIT, 14, 0, 0x3FFF),  # no fragment
+        (_LOAD_WORD, 0, 0, 16),
+        (_EQUAL, 2, 0, int(address)),
+        (_EQUAL, 1, 0, int(_MOBILITY_AGENTS)),
+        (_EQUAL, 0, 10, int(_EVERYBODY)),
+        (_LOAD_HEADER_LENGTH, 0, 0, 0),
+        (_LOAD_HALF_BEHIND, 0, 0, 2),
+        (_EQUAL, 6, 7, 434),
+        (_EQUAL, 0, 6, 1),  # ICMP
+        (_LOAD_HALF, 0, 0, 6),
+        (_ANY_BIT, 4, 0, 0x3FFF),
+        (_LOAD_HEADER_LENGTH, 0, 0, 0),
+        (_LOAD_OCTET_BEHIND, 0, 0, 0),
+        (_EQUAL, 0, 1, 10),  # Router Solicitation
+        (_RETURN, 0, 0, _WHOLE),
+        (_RETURN, 0, 0, 0),
+    )
 
 
 def only_questions_for(address: IPv4Address) -> bytes:

@@ -15,6 +15,7 @@ from homeward.agents.visitors import Visitor
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.nat_traversal import TunnelKind
 from homeward.wire import gre, ip_in_ip, minimal_encapsulation, udp_tunnel
+from homeward.wire.datagram import read_udp_packet
 from homeward.wire.echo import Echo, decode_echo, encode_echo
 from tests.unit.agents.foreign_scene import (
     ADDRESS,
@@ -187,7 +188,10 @@ def test_a_udp_tunnel_carries_everything_of_its_visitor() -> None:
     one = tunnels(udp=True)
     sent = one.from_visitor(ping())
     assert isinstance(sent, ToHomeAgent)
-    assert udp_tunnel.unwrap(sent.octets, TunnelKind.IP_IN_IP) == ping()
+    datagram = read_udp_packet(sent.octets)
+    assert (datagram.source, datagram.source_port) == (CARE_OF, 434), "the port of the registration"
+    assert (datagram.destination, datagram.destination_port) == (HOME_AGENT, 434)
+    assert udp_tunnel.unwrap(datagram.payload, TunnelKind.IP_IN_IP) == ping()
     inner = ping(PEER, HOME)
     found = one.from_udp(udp_tunnel.wrap(inner), FROM, CARE_OF)
     assert found == ToVisitor(inner, replace(VISITOR, udp=True))
