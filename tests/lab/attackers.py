@@ -73,7 +73,11 @@ class Neighbour:
 
     def send(self, packet: Packet) -> None:
         """An IP packet to the laptop, in whosever name."""
-        self._tap.send(bytes(Ether(src=ATTACKER, dst=hardware_address(LAPTOP, CABLE)) / packet))
+        self.send_frame(bytes(Ether(src=ATTACKER, dst=hardware_address(LAPTOP, CABLE)) / packet))
+
+    def send_frame(self, frame: bytes) -> None:
+        """Whatever, to whomever."""
+        self._tap.send(frame)
 
 
 def reply_to(request: Packet, key: Secret, *, tnc: bool = True) -> bytes:

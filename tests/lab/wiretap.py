@@ -37,7 +37,8 @@ _ALL_PROTOCOLS = 3
 _SO_RCVBUFFORCE = 33
 _OUTGOING = 4
 _IPIP = 4
-_ALL_ROUTERS = ("224.0.0.2", "255.255.255.255")
+_ALL_ROUTERS = ("224.0.0.2", "224.0.0.11", "255.255.255.255")
+_REQUEST, _REVOCATION_ACKNOWLEDGMENT = b"\x01", b"\x0f"
 
 
 class Tap:
@@ -130,7 +131,9 @@ def _is_of_our_own(packet: Packet) -> bool:
         case (68, 67):
             return True
         case (_, 434):
-            return packet.dst == str(AGENT_ADDRESS)
+            # Words, and not what a tunnel in UDP carries by the same port.
+            said = bytes(datagram.payload)[:1]
+            return packet.dst == str(AGENT_ADDRESS) and said in (_REQUEST, _REVOCATION_ACKNOWLEDGMENT)
         case (_, 500 | 4500):
             return packet.dst == str(GATEWAY_ADDRESS)
         case (_, 53) if DNS in datagram:
