@@ -17,6 +17,7 @@ from homeward.model.nat_traversal import TunnelKind
 from homeward.wire import gre, ip_in_ip, minimal_encapsulation, udp_tunnel
 from homeward.wire.datagram import read_udp_packet
 from homeward.wire.echo import Echo, decode_echo, encode_echo
+from homeward.wire.internet_checksum import put
 from tests.unit.agents.foreign_scene import (
     ADDRESS,
     CARE_OF,
@@ -188,7 +189,8 @@ def test_a_udp_tunnel_carries_everything_of_its_visitor() -> None:
     one = tunnels(udp=True)
     sent = one.from_visitor(ping())
     assert isinstance(sent, ToHomeAgent)
-    datagram = read_udp_packet(sent.octets)
+    filled_in = put(sent.octets[:20], 10) + sent.octets[20:]  # as the kernel does
+    datagram = read_udp_packet(filled_in)
     assert (datagram.source, datagram.source_port) == (CARE_OF, 434), "the port of the registration"
     assert (datagram.destination, datagram.destination_port) == (HOME_AGENT, 434)
     assert udp_tunnel.unwrap(datagram.payload, TunnelKind.IP_IN_IP) == ping()
