@@ -7,7 +7,6 @@ from ipaddress import IPv4Address, IPv4Interface
 
 import pytest
 
-from homeward.adapters.netlink_links import messages
 from homeward.adapters.netlink_links.messages import Questions, attributes
 from homeward.adapters.netlink_links.tables import TABLES, News, Tables, default_routes, link_facts
 

@@ -8,7 +8,9 @@ from ipaddress import IPv4Address
 import pytest
 
 from homeward.adapters.nft_fence import FenceSetting, render, render_nothing
+from homeward.adapters.nft_fence.rules import elements, standing
 from homeward.model.access import ClearPath, VpnPath
+from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import PlanError
 from homeward.model.plan import Fence, Held, Tunnelled
 
@@ -79,16 +81,46 @@ def test_whatever_leaves_by_a_foreign_link_is_marked_or_is_dhcp_or_a_solicitatio
 
 
 def test_while_held_no_tunnelled_packet_passes() -> None:
+    assert "elements" not in render(HELD)
     assert "ip protocol 4" not in render(HELD)
 
 
 def test_a_clear_tunnel_passes_by_its_own_link_and_ends_only() -> None:
-    found = chains(render(CLEAR))
-    out = 'oifname "eth0" ip saddr 198.51.100.7 ip daddr 10.0.0.2 ip protocol 4 meta mark 0x48570003 accept'
-    back = 'iifname "eth0" ip saddr 10.0.0.2 ip daddr 198.51.100.7 ip protocol 4 accept'
-    assert [rule for rule in found["postrouting"] if "ip protocol 4" in rule] == [out]
-    assert [rule for rule in found["egress"] if "ip protocol 4" in rule] == [out]
-    assert [rule for rule in found["input"] if "ip protocol 4" in rule] == [back]
+    out, back = '"eth0" . 198.51.100.7 . 10.0.0.2 . 4', '"eth0" . 10.0.0.2 . 198.51.100.7 . 4'
+    assert sets(render(CLEAR)) == [("arriving", back), ("leaving", out), ("leaving", out)]
+    found, leaves = chains(render(CLEAR)), "oifname . ip saddr . ip daddr . ip protocol @leaving"
+    assert [rule for rule in found["input"] if "@arriving" in rule] == [
+        "iifname . ip saddr . ip daddr . ip protocol @arriving accept"
+    ]
+    for chain in ("postrouting", "egress"):
+        rules = [rule for rule in found[chain] if "@leaving" in rule]
+        assert rules == [f"{leaves} meta mark 0x48570003 accept"]
+
+
+def sets(text: str) -> list[tuple[str, str]]:
+    """The sets that hold something, and what."""
+    return re.findall(r"set (\w+) \{\n[^}]*?elements = \{ ([^}]*) \}", text)
+
+
+def test_between_clear_tunnels_and_none_nothing_differs_but_elements() -> None:
+    """So a hand-over need not read the firewall."""
+    other = replace(
+        CLEAR,
+        fence=replace(CLEAR.fence, traffic=Tunnelled(ClearPath(3, "wlan0", CARE_OF), AGENT, 1480)),
+        lingering=CLEAR.fence.traffic,
+    )
+    assert standing(CLEAR) == standing(other) == HELD
+    assert chains(render(CLEAR)) == chains(render(other)) == chains(render(HELD))
+    for setting in (VPN, replace(HELD, fence=replace(HELD.fence, gateways=()))):
+        assert standing(setting) not in (HELD, standing(CLEAR))
+
+
+def test_minimal_encapsulation_lets_fragments_of_the_plain_kind_pass() -> None:
+    path = ClearPath(2, "eth0", CARE_OF)
+    minimal = Tunnelled(path, AGENT, 1480, encapsulation=Encapsulation.MINIMAL)
+    held = elements(replace(CLEAR, fence=replace(CLEAR.fence, traffic=minimal)))
+    assert [each.protocol for each in held.arriving] == [4, 55]
+    assert [each.protocol for each in held.leaving] == [4, 55]
 
 
 def test_on_the_vpn_device_only_the_home_agent_is_met() -> None:
@@ -97,7 +129,8 @@ def test_on_the_vpn_device_only_the_home_agent_is_met() -> None:
         closed = found[chain].index(f'{word} "ipsec0" drop')
         before = found[chain][1:closed]
         assert all(
-            "10.0.0.2" in rule or '"lo"' in rule or rule == "meta nfproto ipv6 drop" for rule in before
+            "10.0.0.2" in rule or '"lo"' in rule or rule == "meta nfproto ipv6 drop" or " @" in rule
+            for rule in before
         )
 
 
@@ -111,7 +144,7 @@ def test_the_path_before_stays_open_inwards_and_closes_by_itself() -> None:
     text = render(
         replace(CLEAR, lingering=Tunnelled(ClearPath(3, "wlan0", IPv4Address("10.1.1.5")), AGENT, 1480))
     )
-    assert 'elements = { "wlan0" . 10.0.0.2 . 10.1.1.5 timeout 2s }' in text
+    assert 'elements = { "wlan0" . 10.0.0.2 . 10.1.1.5 . 4 timeout 2s }' in text
     assert "@lingering accept" in text.split("chain forward")[0]
     assert "@lingering" not in text.split("chain forward")[1]
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The fence: nftables rules that let out and in what docs/security.md allows, and nothing else on any link.
 
-Both of its lines (`rules`) are replaced in one transaction, and put back when another program touches them.
+Both of its lines (`rules`) are replaced in one transaction, and put back when another program touches them. Where only
+the elements of their sets differ, those are exchanged (`set_elements`).
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from homeward.adapters.nft_fence.rules import (
     LINGER,
     FenceSetting,
     can_be_named,
+    elements,
     render,
     render_nothing,
+    standing,
 )
+from homeward.adapters.nft_fence.set_elements import SetElements
 from homeward.model.errors import NotPermitted, PlanError, Unavailable
 from homeward.model.names import FENCE_TABLE
 from homeward.model.plan import Fence, Traffic
@@ -106,6 +110,7 @@ class NftFence:
         self.on_tampered: Callable[[str], None] = lambda what: None
         """Called with words when another program changed the fence, after it was put back, or could not be."""
         self._nft: _Libnftables | None = None
+        self._sets: SetElements | None = None
         self._watch: socket.socket | None = None
         self._setting: FenceSetting | None = None
         self._links: tuple[tuple[int, str], ...] = ()
@@ -132,7 +137,8 @@ class NftFence:
             if wanted == self._setting and links == self._links and self._again is None:
                 return
             try:
-                self._run(render(wanted))
+                if not self._exchange(wanted, links):
+                    self._run(render(wanted))
             except PlanError:
                 # A link that went away since it was listed is no reason to stand open.
                 if last_try:
@@ -140,6 +146,23 @@ class NftFence:
             else:
                 self._setting, self._links = wanted, links
                 return
+
+    def _exchange(self, wanted: FenceSetting, links: tuple[tuple[int, str], ...]) -> bool:
+        """Change the elements alone, where nothing else differs and everything stands; whether that was enough."""
+        now = self._setting
+        if now is None or links != self._links or self._watch is None or standing(now) != standing(wanted):
+            return False
+        self._look()  # what others did before is judged by the setting before
+        if self._again is not None:
+            return False
+        try:
+            if self._sets is None:
+                self._sets = SetElements()
+            self._sets.exchange(elements(wanted), second_line=bool(wanted.egress_links))
+        except (OSError, PlanError, NotPermitted):
+            return False  # somebody flushed it in this moment: the whole fence is due, and says what is wrong
+        self._put_back_if_touched(list(self._news()))
+        return True
 
     def take_down(self) -> None:
         """Remove the fence, whoever's life it is from."""
@@ -158,6 +181,9 @@ class NftFence:
         if self._nft is not None:
             self._nft.close()
             self._nft = None
+        if self._sets is not None:
+            self._sets.close()
+            self._sets = None
 
     def _run(self, commands: str) -> None:
         if self._nft is None:
@@ -174,12 +200,17 @@ class NftFence:
 
     def _look(self) -> None:
         """Put the fence back if somebody else changed or removed it."""
-        if any(port != self._own_port for _, port in list(self._news())):
+        if self._touched(list(self._news())):
             self._put_back()
+
+    def _touched(self, news: list[tuple[int, int]]) -> bool:
+        """Whether others had their hands in it."""
+        own = {self._own_port, self._sets.port} if self._sets is not None else {self._own_port}
+        return any(port not in own for _, port in news)
 
     def _put_back_if_touched(self, news: list[tuple[int, int]]) -> None:
         """News that came together with our own change's may be of before it or of after it: better once too often."""
-        if any(port != self._own_port for _, port in news):
+        if self._touched(news):
             self._put_back_soon(0.0)
 
     def _put_back_soon(self, pause: float) -> None:
@@ -218,8 +249,16 @@ class NftFence:
 def _with_links(setting: FenceSetting) -> tuple[FenceSetting, tuple[tuple[int, str], ...]]:
     """The setting for those of its access links that exist at this moment, and these links."""
     known = {name for name in setting.fence.access_links if can_be_named(name)}
-    links = tuple(link for link in socket.if_nameindex() if link[1] in known)
+    links = tuple((index, name) for name in sorted(known) if (index := _index(name)))
     return replace(setting, egress_links=tuple(sorted(name for _, name in links))), links
+
+
+def _index(link: str) -> int:
+    """A link's index, 0 when there is none of that name. Asked for by name: a list of all links is a dump."""
+    try:
+        return socket.if_nametoindex(link)
+    except OSError:
+        return 0
 
 
 def _open_watch() -> socket.socket:

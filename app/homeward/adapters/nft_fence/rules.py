@@ -4,16 +4,19 @@
 The first line stands in inet input, forward and postrouting and judges by mark, so that it holds for links that nobody
 has seen yet. The second line is netdev egress on the known access links: it also stops raw packet sockets, which
 the first never sees. Frames of our own, to a foreign agent and for ARP at home, pass there and nowhere else.
+
+A tunnel in clear is let through by the elements of three sets, not by rules: between trusted networks nothing else
+changes, and elements are exchanged in a fraction of the time (`elements`).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
-from typing import Final, assert_never
+from typing import Final, TypeGuard, assert_never
 
-from homeward.model.access import AgentPath, Path, VpnPath
+from homeward.model.access import AgentPath, ClearPath, Path, VpnPath
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import PlanError
 from homeward.model.names import (
@@ -53,9 +56,70 @@ class FenceSetting:
     egress_links: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The packets of a tunnel in one direction, as an element of a set: device, outer addresses, outer protocol."""
+
+    device: str
+    source: IPv4Address
+    destination: IPv4Address
+    protocol: int
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """What the fence's three sets hold: which tunnel's packets come in, leave, and come in still for LINGER seconds."""
+
+    arriving: tuple[Ends, ...] = ()
+    leaving: tuple[Ends, ...] = ()
+    lingering: tuple[Ends, ...] = ()
+
+
+def elements(setting: FenceSetting) -> Elements:
+    """The part of a fence that is in its sets."""
+    traffic, before = setting.fence.traffic, setting.lingering
+    return Elements(
+        _inwards(traffic) if _in_sets(traffic) else (),
+        _outwards(traffic) if _in_sets(traffic) else (),
+        _inwards(before) if _in_sets(before) else (),
+    )
+
+
+def standing(setting: FenceSetting) -> FenceSetting:
+    """The part of a fence that is in its rules: settings of which this is equal differ in elements only."""
+    fence = setting.fence
+    return replace(
+        setting,
+        fence=replace(fence, traffic=Held()) if _in_sets(fence.traffic) else fence,
+        lingering=None if _in_sets(setting.lingering) else setting.lingering,
+    )
+
+
+def _in_sets(traffic: Traffic | None) -> TypeGuard[Tunnelled]:
+    """Whether elements let a traffic through: a tunnel in clear, and not in UDP."""
+    return isinstance(traffic, Tunnelled) and isinstance(traffic.path, ClearPath) and not traffic.udp
+
+
+def _inwards(traffic: Tunnelled) -> tuple[Ends, ...]:
+    device = traffic.path.link_name if isinstance(traffic.path, ClearPath) else ""
+    return tuple(
+        Ends(device, traffic.home_agent, traffic.path.source, number) for number in _protocols(traffic)
+    )
+
+
+def _outwards(traffic: Tunnelled) -> tuple[Ends, ...]:
+    return tuple(
+        Ends(each.device, each.destination, each.source, each.protocol) for each in _inwards(traffic)
+    )
+
+
 def render(setting: FenceSetting) -> str:
     """The nftables commands that put up exactly this fence, whatever stood before."""
+    held = elements(setting)
     lines = [*_cleared("inet"), *_cleared("netdev"), f"table inet {FENCE_TABLE} {{"]
+    lines += _set("arriving", "iifname", held.arriving)
+    lines += _set("leaving", "oifname", held.leaving)
+    lines += _set("lingering", "iifname", held.lingering, seconds=LINGER)
     lines += _lingering_set(setting)
     lines += _chain("input", f"hook input priority {_FILTER}", _input(setting))
     lines += _chain("forward", f"hook forward priority {_FILTER}", [])
@@ -66,7 +130,8 @@ def render(setting: FenceSetting) -> str:
     if setting.egress_links:
         devices = ", ".join(_quoted(name) for name in setting.egress_links)
         hook = f"hook egress devices = {{ {devices} }} priority 0"
-        lines += [f"table netdev {FENCE_TABLE} {{", *_chain("egress", hook, _egress(setting)), "}"]
+        lines.append(f"table netdev {FENCE_TABLE} {{")
+        lines += [*_set("leaving", "oifname", held.leaving), *_chain("egress", hook, _egress(setting)), "}"]
     return "\n".join(lines) + "\n"
 
 
@@ -83,6 +148,20 @@ def can_be_named(link: str) -> bool:
 def _cleared(family: str) -> list[str]:
     # Adding what may be there and then deleting it is the way that needs no `destroy`, which Debian 12 does not know.
     return [f"add table {family} {FENCE_TABLE}", f"delete table {family} {FENCE_TABLE}"]
+
+
+def _set(name: str, link: str, held: tuple[Ends, ...], *, seconds: int | None = None) -> list[str]:
+    flags = [] if seconds is None else ["\t\tflags timeout"]
+    end = "" if seconds is None else f" timeout {seconds}s"
+    told = ", ".join(
+        f"{_quoted(each.device)} . {each.source} . {each.destination} . {each.protocol}{end}" for each in held
+    )
+    content = [f"\t\telements = {{ {told} }}"] if held else []
+    return [f"\tset {name} {{", f"\t\ttypeof {_ends(link)}", *flags, *content, "\t}"]
+
+
+def _ends(link: str) -> str:
+    return f"{link} . ip saddr . ip daddr . ip protocol"
 
 
 def _chain(name: str, hook: str, rules: list[str]) -> list[str]:
@@ -109,9 +188,9 @@ class _Source:
 def _arriving(setting: FenceSetting, traffic: Traffic | None) -> _Source | None:
     """How packets of this traffic come in; None where no rule of their own lets them.
 
-    A tunnel in UDP has none: it comes to the socket of its path's registrations.
+    A tunnel in clear is in the sets, and one in UDP comes to the socket of its path's registrations.
     """
-    if traffic is None or isinstance(traffic, Held):
+    if traffic is None or isinstance(traffic, Held) or _in_sets(traffic):
         return None
     device = _device(setting, traffic.path)
     if device is None:
@@ -140,7 +219,7 @@ def _lingering_set(setting: FenceSetting) -> list[str]:
     if source is None:
         return []
     return [
-        "\tset lingering {",
+        "\tset lingering_otherwise {",
         f"\t\ttypeof {' . '.join(source.fields)}",
         "\t\tflags timeout",
         f"\t\telements = {{ {' . '.join(source.values)} timeout {LINGER}s }}",
@@ -150,12 +229,17 @@ def _lingering_set(setting: FenceSetting) -> list[str]:
 
 def _input(setting: FenceSetting) -> list[str]:
     fence = setting.fence
-    rules = [f'iifname {{ "lo", "{HOME_DEVICE}" }} accept', "meta nfproto ipv6 drop"]
+    rules = [
+        f'iifname {{ "lo", "{HOME_DEVICE}" }} accept',
+        "meta nfproto ipv6 drop",
+        f"{_ends('iifname')} @arriving accept",
+        f"{_ends('iifname')} @lingering accept",
+    ]
     arriving, lingering = _arriving(setting, fence.traffic), _arriving(setting, setting.lingering)
     if arriving is not None:
         rules.append(arriving.rule())
     if lingering is not None:
-        rules.append(f"{lingering.also} {' . '.join(lingering.fields)} @lingering accept".lstrip())
+        rules.append(f"{lingering.also} {' . '.join(lingering.fields)} @lingering_otherwise accept".lstrip())
     replies = f"socket mark {MARK_REGISTRATION:#x} ip saddr {{}} udp sport {REGISTRATION_PORT} accept"
     rules.append(replies.format(fence.home_agent))
     if fence.foreign_agent is not None:
@@ -203,9 +287,9 @@ def _tunnel_out(traffic: Tunnelled) -> str:
 def _output(setting: FenceSetting) -> list[str]:
     """What may leave by a link that is not our own; the same in both lines."""
     fence = setting.fence
-    rules = []
+    rules = [f"{_ends('oifname')} @leaving meta mark {MARK_TUNNEL:#x} accept"]
     match fence.traffic:
-        case Tunnelled(path) as traffic:
+        case Tunnelled(path) as traffic if not _in_sets(traffic):
             if (device := _device(setting, path)) is not None:
                 rules.append(f"oifname {_quoted(device)} {_tunnel_out(traffic)}")
         case AtHome(path):
@@ -297,9 +381,15 @@ def _hardware(field: str, path: AgentPath) -> list[tuple[str, str]]:
 
 
 def _protocol(traffic: Tunnelled) -> str:
+    numbers = _protocols(traffic)
+    several = "{ " + ", ".join(map(str, numbers)) + " }"
+    return f"ip protocol {several if len(numbers) > 1 else numbers[0]}"
+
+
+def _protocols(traffic: Tunnelled) -> tuple[int, ...]:
     # Fragments have no room in minimal encapsulation and travel as IP-in-IP (R-290).
-    minimal = traffic.encapsulation is Encapsulation.MINIMAL
-    return f"ip protocol {'{ 4, 55 }' if minimal else traffic.encapsulation.protocol}"
+    also = (Encapsulation.IP_IN_IP.protocol,) if traffic.encapsulation is Encapsulation.MINIMAL else ()
+    return (*also, traffic.encapsulation.protocol)
 
 
 def _device(setting: FenceSetting, path: Path) -> str | None:
