@@ -90,7 +90,7 @@ class Builder:
 
     def down(self) -> int:
         """Take down whatever there is of the lab, in any condition. Says how many hosts and strays were ended."""
-        if not self.state.root.exists():
+        if not self.state.root.exists() and not self.state.lock.exists():
             return 0
         if os.geteuid() != 0:
             raise LabError("the lab belongs to root: run it with sudo")

@@ -176,10 +176,15 @@ class LabState:
         numbers = [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
         return [pid for pid in numbers if pid != os.getpid() and self._is_marked(pid)]
 
+    @property
+    def lock(self) -> Path:
+        """The file that says that somebody builds or destroys this lab; one who was killed leaves it behind."""
+        return self.root.parent / f".{self.name}.lock"
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other commands that build or destroy this lab waiting."""
-        path = self.root.parent / f".{self.name}.lock"
+        path = self.lock
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             with path.open("w") as file:
