@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from homeward.adapters.netlink_plan import NetlinkPlans
-from homeward.model.access import ClearPath, Path
+from homeward.model.access import ClearPath
 from homeward.model.errors import PlanError
 from homeward.model.plan import Fence, Held, NetworkPlan, Traffic, Tunnelled
 

@@ -195,12 +195,15 @@ class NetlinkPlans:
             self._tunnel.attach(home_address)
             links = frozenset(plan.fence.access_links if plan.fence is not None else ())
             self._switches.set_for(links, frozenset({HOME_DEVICE, *([vpn_device] if vpn_device else [])}))
-            if moves and not isinstance(traffic, Held):
+            if moves and not isinstance(traffic, Held | AtHome):
                 self._tunnel.prepare(traffic, _index(traffic.path, vpn_device))
         mss = ADVERTISED_MSS
         if not isinstance(traffic, Held):
             mss = min(mss, traffic.mtu - _IP_AND_TCP)
         await self._put_addresses(home_address, plan.destinations, mss)
+        if moves and isinstance(traffic, AtHome):
+            with _Step("preparing the path"):  # It begins at the home address, which had to be there first.
+                self._tunnel.prepare(traffic, traffic.path.link_index)
         # Whoever held meanwhile knows something newer than this plan.
         if moves and not isinstance(traffic, Held) and holds == self._holds:
             self._tunnel.open(linger=self._open is not None and may_linger(self._open, traffic))
