@@ -36,7 +36,8 @@ LAYERS = (
     Layer("lab", ("lab",), 6),
     Layer("kernel", ("kernel",), 4),
 )
-SLOW_LAYERS = (Layer("benchmarks", ("bench",), 30),)
+_NO_TESTS = frozenset({"world", "bench"})
+"""Folders that no layer runs: what tests stand on, and what `./dev bench` runs on an idle machine."""
 _STATIC_MINUTES = 2.0
 _PATIENCE = 4.0
 """A layer is interrupted after this many times its budget: it hangs."""
@@ -108,7 +109,7 @@ def test(who: Caller, *, thorough: bool, arguments: Sequence[str]) -> int:
     if arguments:
         _run_layer(Layer("chosen tests", (), 60), who, tally, list(arguments))
     else:
-        for layer in (*LAYERS, *(SLOW_LAYERS if thorough else ())):
+        for layer in LAYERS:
             chosen = _present(layer)
             if chosen:
                 _run_layer(layer, who, tally, [*chosen, *_marks(thorough=thorough)])
@@ -215,5 +216,5 @@ def tidy(who: Caller) -> int:
 
 def folders_without_a_layer(names: Iterable[str]) -> set[str]:
     """Test folders that no layer runs: there must be none."""
-    run_somewhere = {folder for layer in (*LAYERS, *SLOW_LAYERS) for folder in layer.folders}
-    return set(names) - run_somewhere - {"world"}
+    run_somewhere = {folder for layer in LAYERS for folder in layer.folders}
+    return set(names) - run_somewhere - _NO_TESTS
