@@ -6,7 +6,7 @@ here is never forwarded, since it would come round again. Packets of visitors go
 The kernel routes on both sides of this, so that TTLs are left alone here (R-285).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import IPv4Address
 from typing import Final
@@ -85,6 +85,10 @@ class VisitorTunnels:
         if visitor.encapsulating:
             return VisitorDrop.WRONG_DELIVERY_STYLE
         return _into_tunnel(packet, visitor)
+
+    def own_packet(self, packet: bytes, visitor: Visitor) -> ToHomeAgent | VisitorDrop:
+        """A packet that we made for the visitor's tunnel, such as a keepalive, whatever it granted us."""
+        return _into_tunnel(packet, replace(visitor, reverse_tunnel=True))
 
     def from_delivery(self, packet: bytes, interface: str) -> ToHomeAgent | VisitorDrop:
         """An IP-in-IP packet to our own address on an access link: encapsulating delivery (RFC 3024 5.2)."""
