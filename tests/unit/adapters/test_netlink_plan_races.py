@@ -3,14 +3,15 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from homeward.adapters.netlink_plan import NetlinkPlans
-from homeward.model.access import ClearPath
+from homeward.adapters.netlink_plan import Flowing, NetlinkPlans
+from homeward.model.access import AgentPath, ClearPath, HomePath
 from homeward.model.errors import PlanError
-from homeward.model.plan import Fence, Held, NetworkPlan, Traffic, Tunnelled
+from homeward.model.plan import AtHome, Fence, Held, NetworkPlan, Traffic, Tunnelled, ViaAgent
 
 AGENT, HOME, CARE_OF = IPv4Address("10.0.0.2"), IPv4Address("10.77.0.10"), IPv4Address("10.1.1.10")
 
@@ -40,7 +41,7 @@ class Device:
     def hold(self) -> None:
         self.is_open = False
 
-    def prepare(self, traffic: Tunnelled, device: int) -> None:
+    def prepare(self, traffic: Flowing, device: int) -> None:
         pass
 
     def open(self, *, linger: bool) -> None:
@@ -51,15 +52,18 @@ class Device:
 
 
 class Wall:
+    def __init__(self) -> None:
+        self.stands: list[tuple[Fence, IPv4Address | None]] = []
+
     def put_up(
         self,
         fence: Fence,
-        home_address: IPv4Address,
+        home_address: IPv4Address | None,
         *,
         vpn_device: str | None = None,
         lingering: Traffic | None = None,
     ) -> None:
-        pass
+        self.stands.append((fence, home_address))
 
     def take_down(self) -> None:
         pass
@@ -81,7 +85,8 @@ class Plans(NetlinkPlans):
 
     def __init__(self) -> None:
         self.device = Device()
-        super().__init__(self.device, Wall(), switches=Switches(), tunnel_device=lambda inner: None)
+        self.wall = Wall()
+        super().__init__(self.device, self.wall, switches=Switches(), tunnel_device=lambda inner: None)
         self.kernel = asyncio.Event()
         self.kernel.set()
         self.carried_out = 0
@@ -166,4 +171,47 @@ async def test_mending_never_opens_what_a_newer_order_holds() -> None:
     plans.device.on_lost()
     plans.hold()
     await turns()
+    assert not plans.device.is_open
+
+
+AGENT_PATH = AgentPath(2, "eth0", HOME, CARE_OF, b"\2\0\0\0\0\1", CARE_OF)
+NOT_YET = NetworkPlan(None, (), Held(), Fence(AGENT, (), ("eth0",), Held(), None))
+
+
+async def test_while_no_home_address_is_known_the_fence_stands_and_nothing_else_is_made() -> None:
+    plans = Plans()
+    await plans.apply(NOT_YET)
+    assert plans.wall.stands == [(NOT_YET.fence, None)]
+    assert plans.carried_out == 0
+    assert not plans.device.is_open
+    nowhere = replace(NOT_YET, home_address=IPv4Address("0.0.0.0"))
+    await plans.apply(nowhere)
+    assert plans.wall.stands[-1] == (NOT_YET.fence, None)
+    await plans.apply(OPEN)
+    assert plans.device.is_open
+    await plans.apply(NOT_YET)
+    assert not plans.device.is_open
+
+
+async def test_nothing_can_flow_without_a_home_address() -> None:
+    plans = Plans()
+    traffic = Tunnelled(ClearPath(2, "eth0", CARE_OF), AGENT, 1480)
+    with pytest.raises(PlanError, match="no home address"):
+        await plans.apply(replace(NOT_YET, traffic=traffic))
+
+
+@pytest.mark.parametrize(
+    "fence",
+    [
+        Fence(AGENT, (), (), ViaAgent(AGENT_PATH, 1500), None),
+        Fence(AGENT, (), ("wlan0",), AtHome(HomePath(2, "eth0", HOME), 1500), None),
+        Fence(AGENT, (), (), Held(), None, foreign_agent=AGENT_PATH),
+        Fence(AGENT, (), (), Held(), None, home_link=HomePath(2, "eth0", HOME)),
+    ],
+)
+async def test_frames_leave_only_where_the_second_line_stands(fence: Fence) -> None:
+    plans = Plans()
+    with pytest.raises(PlanError, match="not an access link"):
+        await plans.apply(NetworkPlan(HOME, (), fence.traffic, fence))
+    assert plans.wall.stands == []
     assert not plans.device.is_open
