@@ -392,7 +392,7 @@ def test_too_big_is_relayed_from_within_the_tunnel(
         network.router.ip("link set to-node mtu 1500")
     counters = agent.dump()["counters"]
     assert counters["icmp-from-tunnel-3-4"] == 1
-    assert counters["icmp-too-big-sent"] == 2
+    assert counters["icmp-sent-3-4"] == 2
 
 
 def test_what_may_be_cut_is_cut_before_the_tunnel(

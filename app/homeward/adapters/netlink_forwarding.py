@@ -76,6 +76,15 @@ class ForwardingRoutes:
             self._index_of(link)
             self._set(f"ipv4/conf/{link}/forwarding", "1", keep=True)
 
+    def be_loose(self, link: str) -> None:
+        """Let packets come in by a link although the way back to their source may lead into a tunnel. Raises PlanError.
+
+        A node that comes home speaks from its home address while its binding still stands.
+        """
+        checks = [_SYSCTL / "ipv4/conf" / each / "rp_filter" for each in ("all", link)]
+        if any(check.read_text().strip() == "1" for check in checks):
+            self._set(f"ipv4/conf/{link}/rp_filter", "2", keep=True)
+
     def add(self, prefix: IPv4Network) -> None:
         """Lead a prefix into the device, wherever the main table led it before. Raises PlanError, NotPermitted."""
         if prefix not in self._routes:

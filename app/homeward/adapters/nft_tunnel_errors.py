@@ -2,9 +2,9 @@
 """Keeps the kernel from answering tunnel packets that we take ourselves with "port unreachable".
 
 A raw socket gets its copy of each IP-in-IP packet. But where the kernel's own tunnels are loaded (`ipip`, `sit`,
-IPComp) and none of them wants the packet, the kernel also tells the sender that nobody did: for each packet, as often
-as its rate limit lets it (measured). The sender's raw socket then fails with ECONNREFUSED. Such errors are dropped on
-their way out, those about IP-in-IP to our address and no others.
+IPComp, `ip_gre`) and none of them wants the packet, the kernel also tells the sender that nobody did: for each packet,
+as often as its rate limit lets it (measured). The sender's raw socket then fails with ECONNREFUSED. Such errors are
+dropped on their way out, those about tunnel packets to our address and no others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from homeward.model.errors import NotPermitted, PlanError, Unavailable
 
 _SECONDS: Final = 10.0
 # The quoted packet begins 8 octets into the ICMP message; octet 9 of it is its protocol.
-_QUOTES_IP_IN_IP: Final = f"@th,{(8 + 9) * 8},8 4"
+_QUOTES_A_TUNNEL: Final = f"@th,{(8 + 9) * 8},8 {{ 4, 47, 55 }}"
 
 
 class TunnelErrors:
@@ -34,7 +34,7 @@ class TunnelErrors:
                 chain output {{
                     type filter hook output priority filter; policy accept;
                     ip saddr {address} icmp type destination-unreachable \
-                        icmp code {{ prot-unreachable, port-unreachable }} {_QUOTES_IP_IN_IP} drop
+                        icmp code {{ prot-unreachable, port-unreachable }} {_QUOTES_A_TUNNEL} drop
                 }}
             }}
             """

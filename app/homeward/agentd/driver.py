@@ -6,14 +6,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import secrets
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 from typing import Final, assert_never
 
 from homeward.adapters.boottime_clock import BoottimeClock
+from homeward.agentd.control import ControlSocket
 from homeward.agentd.forwarding import Forwarding
+from homeward.agentd.home_link import HomeLink
 from homeward.agentd.inside_links import InsideLinks
-from homeward.agentd.listener import RequestListener
+from homeward.agentd.listener import RequestListener, TunnelDatagram
 from homeward.agentd.log import entry
 from homeward.agentd.metrics import Metrics
 from homeward.agentd.settings import AgentSettings
@@ -22,10 +25,17 @@ from homeward.agents.agent_events import (
     AgentInput,
     BindingChanged,
     Forward,
+    ProxyHomeAddress,
     Refused,
+    ReleaseHomeAddress,
+    RequestArrived,
+    RevocationEnded,
+    RevokeBinding,
     SendReply,
+    SendRevocation,
     StopForwarding,
 )
+from homeward.agents.bindings import Binding
 from homeward.agents.home_agent import HomeAgent
 from homeward.model.errors import AdapterError
 from homeward.model.inputs import DeadlinePassed
@@ -48,15 +58,12 @@ class AgentDriver:
         policy = settings.policy
         self._policy = policy
         links = InsideLinks(policy.networks.interfaces, self._boot)
-        self._agent = HomeAgent(policy, started=self._clock.now())
+        self._agent = HomeAgent(policy, started=self._clock.now(), entropy=lambda: secrets.randbits(64))
+        self._links = links
         self._listener = RequestListener(links)
-        self._forwarding = Forwarding(
-            policy.address,
-            links,
-            home_network=settings.home_network,
-            metrics=self._metrics,
-            boot=self._boot,
-        )
+        self._forwarding = Forwarding(settings, links, metrics=self._metrics, boot=self._boot)
+        self._home_link: HomeLink | None = None
+        self._control = None if settings.control is None else ControlSocket(settings.control, self._revoke)
         self._unapplied: dict[IPv4Address, Forward | StopForwarding] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -75,8 +82,13 @@ class AgentDriver:
         self._forwarding.on_lost = device_lost
         try:
             # The port first: whoever has it already keeps its device.
-            self._listener.start(self._handle)
+            self._listener.start(self._handle, self._take_data)
             self._forwarding.start()
+            if self._policy.home_link is not None:
+                self._forwarding.routes.be_loose(self._policy.home_link)
+                self._home_link = HomeLink(self._policy.home_link, self._policy.address)
+            if self._control is not None:
+                self._control.start()
             self._warn_about_policy()
             log.info(entry("ready", address=self._policy.address, nodes=len(self._policy.nodes)))
             await end.wait()
@@ -87,18 +99,7 @@ class AgentDriver:
     def dump(self) -> None:
         """Write all bindings and counters into the log, as JSON."""
         now = self._boot()
-        bindings = [
-            {
-                "node": binding.node,
-                "home_address": str(binding.home_address),
-                "care_of_address": str(binding.care_of_address),
-                "lifetime": binding.lifetime,
-                "remaining": binding.remaining(now),
-                "reverse_tunnel": binding.reverse_tunnel,
-                "co_located": binding.co_located,
-            }
-            for binding in self._agent.bindings()
-        ]
+        bindings = [_described(binding, now) for binding in self._agent.bindings()]
         counters = dict(sorted(self._metrics.counts.items()))
         log.info("bindings %s", json.dumps({"bindings": bindings, "counters": counters}))
 
@@ -115,23 +116,58 @@ class AgentDriver:
             match effect:
                 case Forward() | StopForwarding():
                     self._apply(effect)
-                case SendReply():
-                    self._reply(effect)
+                case SendReply() | SendRevocation():
+                    self._send(effect)
+                case ProxyHomeAddress() | ReleaseHomeAddress():
+                    self._tell_home_link(effect)
                 case BindingChanged():
                     self._report(effect)
+                case RevocationEnded():
+                    code = "revocation-acknowledged" if effect.acknowledged else "revocation-unanswered"
+                    self._metrics.counts[code] += 1
+                    log.info(entry(code, home_address=effect.home_address, peer=effect.peer))
                 case Refused():
                     self._complain(effect)
                 case _:
                     assert_never(effect)
 
-    def _reply(self, effect: SendReply) -> None:
+    def _take_data(self, arrived: TunnelDatagram) -> None:
+        """Data of a tunnel in UDP. One that is half bound is shown to the agent, and may go through after that."""
+        if self._forwarding.take_datagram(arrived):
+            return
+        self._handle(
+            RequestArrived(
+                arrived.octets,
+                arrived.source,
+                source_port=arrived.port,
+                destination=arrived.destination,
+                interface=self._links.name_of(arrived.link),
+            )
+        )
+        self._forwarding.take_datagram(arrived)
+
+    def _revoke(self, home_address: IPv4Address) -> bool:
+        held = any(binding.home_address == home_address for binding in self._agent.bindings())
+        self._handle(RevokeBinding(home_address))
+        return held
+
+    def _send(self, effect: SendReply | SendRevocation) -> None:
+        what = "reply" if isinstance(effect, SendReply) else "revocation"
         try:
             self._listener.send(effect)
         except AdapterError as error:
-            if self._metrics.count("reply-failed", self._boot()) is not None:
-                link_log.warning(entry("reply-failed", cause=error))
+            if self._metrics.count(f"{what}-failed", self._boot()) is not None:
+                link_log.warning(entry(f"{what}-failed", cause=error))
         else:
-            self._metrics.counts["replies"] += 1
+            self._metrics.counts["replies" if what == "reply" else "revocations"] += 1
+
+    def _tell_home_link(self, effect: ProxyHomeAddress | ReleaseHomeAddress) -> None:
+        if self._home_link is None:  # not started yet, or stopped
+            return
+        if isinstance(effect, ProxyHomeAddress):
+            self._home_link.proxy(effect.home_address)
+        else:
+            self._home_link.release(effect.home_address, effect.asked)
 
     def _apply(self, change: Forward | StopForwarding) -> None:
         self._unapplied.pop(change.home_address, None)
@@ -157,6 +193,8 @@ class AgentDriver:
                 care_of_address=binding.care_of_address,
                 lifetime=binding.lifetime,
                 reverse_tunnel="yes" if binding.reverse_tunnel else "no",
+                encapsulation=binding.way.encapsulation.value,
+                udp=_udp_end(binding),
                 bindings=self._agent.binding_count(),
             )
         )
@@ -199,9 +237,36 @@ class AgentDriver:
     def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._control is not None:
+            self._control.stop()
+        if self._home_link is not None:
+            self._home_link.stop()
+            self._home_link = None
         self._listener.stop()
         self._forwarding.stop()
         log.info(entry("stopped", bindings=self._agent.binding_count()))
 
     def _boot(self) -> float:
         return self._clock.now().boot
+
+
+def _described(binding: Binding, now: float) -> dict[str, object]:
+    return {
+        "node": binding.node,
+        "home_address": str(binding.home_address),
+        "care_of_address": str(binding.care_of_address),
+        "encapsulation": binding.way.encapsulation.value,
+        "udp": _udp_end(binding),
+        "lifetime": binding.lifetime,
+        "remaining": binding.remaining(now),
+        "reverse_tunnel": binding.reverse_tunnel,
+        "co_located": binding.co_located,
+    }
+
+
+def _udp_end(binding: Binding) -> str | None:
+    """The other end of a tunnel in UDP, None for other tunnels."""
+    way = binding.way
+    if not way.udp:
+        return None
+    return f"{way.endpoint}:{'half-bound' if way.port is None else way.port}"

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""UDP port 434 of the home agent: each request with the link it came in by, each reply from where the request went."""
+"""UDP port 434 of the home agent: each request with the link it came in by, each reply from where the request went.
+
+Data of tunnels in UDP comes by the same port (RFC 3519 section 4.1), and is told apart here by its first octet. What
+goes into such tunnels leaves by a raw socket, with this port in its header.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,36 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
 
 from homeward.agentd.inside_links import InsideLinks
-from homeward.agents.agent_events import RequestArrived, SendReply
+from homeward.agents.agent_events import RequestArrived, SendReply, SendRevocation
 from homeward.model.errors import LinkError, NotPermitted
 from homeward.model.names import REGISTRATION_PORT
 from homeward.wire.socket_options import ANCILLARY_OCTETS, IP_PKTINFO, LEVEL_IP
+from homeward.wire.udp_tunnel import TUNNEL_DATA_TYPE
 
 _BATCH: Final = 64
-_LONGEST: Final = 4096  # a request has some 80 octets; what is cut off here is malformed anyway
+_LONGEST: Final = 0xFFFF
+_IP_TOS: Final = 1
+_IP_RECVTOS: Final = 13
 _RECEIVE_BUFFER: Final = 1 << 20
+_TUNNEL_DATA: Final = bytes([TUNNEL_DATA_TYPE])
 _PACKET_INFO: Final = struct.Struct("=i4s4s")
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelDatagram:
+    """MIP Tunnel Data as it arrived, by the link with this index, with this type of service."""
+
+    octets: bytes
+    source: IPv4Address
+    port: int
+    link: int
+    tos: int
+    destination: IPv4Address
 
 
 class RequestListener:
@@ -28,14 +49,22 @@ class RequestListener:
     def __init__(self, links: InsideLinks) -> None:
         self._links = links
         self._socket: socket.socket | None = None
+        self._buffer = bytearray(_LONGEST)
         self._observer: Callable[[RequestArrived], None] = lambda arrived: None
+        self._data_observer: Callable[[TunnelDatagram], None] = lambda arrived: None
 
-    def start(self, observer: Callable[[RequestArrived], None]) -> None:
+    def start(
+        self,
+        observer: Callable[[RequestArrived], None],
+        data_observer: Callable[[TunnelDatagram], None],
+    ) -> None:
         """Begin to listen. Raises NotPermitted, LinkError (EADDRINUSE: another agent is running)."""
         self._observer = observer
+        self._data_observer = data_observer
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             made.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+            made.setsockopt(socket.IPPROTO_IP, _IP_RECVTOS, 1)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             made.bind(("0.0.0.0", REGISTRATION_PORT))
         except OSError as error:
@@ -52,13 +81,13 @@ class RequestListener:
             self._socket.close()
             self._socket = None
 
-    def send(self, reply: SendReply) -> None:
-        """Send a reply at once. Raises LinkError."""
+    def send(self, reply: SendReply | SendRevocation) -> None:
+        """Send a reply, or what nobody asked for, at once. Raises LinkError."""
         assert self._socket is not None
-        action = f"sending a reply to {reply.destination}"
+        action = f"sending to {reply.destination}"
         index = 0
         try:
-            if reply.interface is not None:
+            if isinstance(reply, SendReply) and reply.interface is not None:
                 index = socket.if_nametoindex(reply.interface)
             way = (LEVEL_IP, IP_PKTINFO, _PACKET_INFO.pack(index, reply.source.packed, bytes(4)))
             self._socket.sendmsg([reply.octets], [way], 0, (str(reply.destination), reply.port))
@@ -70,28 +99,38 @@ class RequestListener:
             if self._socket is None:  # the observer stopped us
                 return
             try:
-                octets, ancillary, _, source = self._socket.recvmsg(_LONGEST, ANCILLARY_OCTETS)
+                size, ancillary, _, source = self._socket.recvmsg_into([self._buffer], ANCILLARY_OCTETS)
             except BlockingIOError:
                 return
             except OSError:
                 continue
-            arrived = self._read(octets, ancillary, source)
-            if arrived is not None:
-                self._observer(arrived)
+            self._tell(bytes(memoryview(self._buffer)[:size]), ancillary, source)
 
-    def _read(
-        self, octets: bytes, ancillary: list[tuple[int, int, bytes]], source: tuple[str, int]
-    ) -> RequestArrived | None:
+    def _tell(self, octets: bytes, ancillary: list[tuple[int, int, bytes]], source: tuple[str, int]) -> None:
+        index, tos = 0, 0
+        local = destination = b""
         for level, kind, data in ancillary:
             if (level, kind) == (LEVEL_IP, IP_PKTINFO):
                 index, local, destination = _PACKET_INFO.unpack_from(data)
-                return RequestArrived(
-                    octets,
-                    IPv4Address(source[0]),
-                    source_port=source[1],
-                    destination=IPv4Address(destination),
-                    interface=self._links.name_of(index),
-                    # The kernel names the address that it would answer from: another one for a broadcast.
-                    unicast=local == destination,
+            elif (level, kind) == (LEVEL_IP, _IP_TOS):
+                tos = data[0]
+        if not destination:
+            return
+        if octets[:1] == _TUNNEL_DATA:
+            self._data_observer(
+                TunnelDatagram(
+                    octets, IPv4Address(source[0]), source[1], index, tos, IPv4Address(destination)
                 )
-        return None
+            )
+            return
+        self._observer(
+            RequestArrived(
+                octets,
+                IPv4Address(source[0]),
+                source_port=source[1],
+                destination=IPv4Address(destination),
+                interface=self._links.name_of(index),
+                # The kernel names the address that it would answer from: another one for a broadcast.
+                unicast=local == destination,
+            )
+        )

@@ -8,12 +8,23 @@
 
     # All of the following may be left out; these are the values that hold then.
     role = "home"                               # "foreign" is another kind of file
-    inside_nats = []                            # addresses of NATs inside; each must lie in a trusted prefix
+    inside_nats = []                            # addresses of NATs inside; each must lie in a trusted prefix. Only
+                                                # behind these, tunnels run in UDP (RFC 3519)
     lifetime_max = 1800                         # seconds; longer ones are cut, 65535 allows "for ever"
     timestamp_tolerance = 7                     # seconds between the two clocks (RFC 5944 section 5.7.1); 3 to 300
     answer_failed_authentication = false        # true: code 131 instead of silence (RFC 5944 section 3.8.2.1)
+    encapsulations = ["ip-in-ip", "gre", "minimal"]     # ip-in-ip is always offered
+    reverse_tunnel = "offered"                  # or "mandatory", or "refused" (RFC 3024 section 4.3)
+    nat_max_lifetime = 60                       # seconds; the most that a binding behind a NAT gets
+    nat_keepalive = 110                         # seconds between keepalives in such a tunnel; 10 to 65535
+    allow_forced_udp = true                     # false: a tunnel in UDP only where there is a NAT
+    revocation = true                           # false: nobody is told when a binding ends early (RFC 3543)
+    segment_mtu = 1400                          # TCP is asked for segments that fit packets of this length in every
+                                                # network, 576 to 65535; 0 leaves it alone
     # home_network = "10.77.0.0/24"             # a home network without a link of its own: packets for those of its
                                                 # addresses that have no binding end here, instead of circling
+    # home_link = "eth1"                        # or the network interface where the home addresses live
+    # control = "/run/homeward/agent.control"   # a socket for orders such as `revoke 10.77.0.10` (agentd/control.py)
 
     [[node]]                                    # one for each mobile node, and for each further SPI of a node
     name = "laptop"                             # for people and for the log
@@ -21,6 +32,26 @@
     spi = 0x100                                 # 256 to 4294967295
     algorithm = "hmac-sha256"                   # or "hmac-md5"
     key_file = "laptop.key"                     # relative to this file's own directory
+    replay = "timestamps"                       # or "nonces" (RFC 5944 section 5.7)
+    nai = "laptop@example.test"                 # may be left out: by this name it may ask for its home address
+
+    [[node]]                                    # a node that gets its home address from the home agent
+    name = "roamer"
+    nai = "roamer@example.test"
+    home_addresses = "10.77.0.128/25"           # one of these; other nodes may share the prefix
+    spi = 0x101
+    algorithm = "hmac-sha256"
+    key_file = "roamer.key"
+
+    [[foreign_agent]]                           # one for each foreign agent that shares a key with us
+    address = "10.1.3.1"                        # its care-of address
+    spi = 0x200
+    algorithm = "hmac-sha256"
+    key_file = "foreign.key"
+
+    [[path]]                                    # where packets are lost without a word when they are too long
+    prefix = "10.9.0.0/24"                      # care-of addresses on the other side of it
+    mtu = 1426                                  # what passes, with our tunnel's own header; 576 to 65535
 
 A key file holds one line: the key in hexadecimal digits, also as `hex:0011…`, or else in base64, also as `base64:…`;
 16 octets or more. It must be a regular file that belongs to root and that nobody else may read (mode 0600 or stricter).
@@ -36,10 +67,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from homeward.agentd import toml_values as values
-from homeward.agents.home_agent import AgentPolicy, Node
+from homeward.agentd.peer_settings import foreign_agents, nodes, paths
+from homeward.agents.home_agent import AgentPolicy
 from homeward.agents.ingress import TrustedNetworks
+from homeward.agents.path_mtu import LEAST
+from homeward.agents.policy import NAT_LIFETIME, ReverseTunnels
+from homeward.agents.tunnels import SEGMENT_MTU
+from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import ProfileError
-from homeward.model.registration import LIFETIME_INFINITE, Spi
+from homeward.model.nat_traversal import KEEPALIVE_DEFAULT, KEEPALIVE_LEAST
+from homeward.model.registration import LIFETIME_INFINITE
 
 VERSION: Final = 1
 ROLE: Final = "home"
@@ -51,6 +88,8 @@ AGENT_TABLE: Final = "homeward-ha"
 
 _LEAST_TOLERANCE: Final = 3.0
 _MOST_TOLERANCE: Final = 300.0
+_MOST: Final = 0xFFFF
+_LONGEST_PATH: Final = 107  # what the kernel takes as the name of a socket
 _KEYS: Final = (
     "version",
     "address",
@@ -61,19 +100,36 @@ _KEYS: Final = (
     "lifetime_max",
     "timestamp_tolerance",
     "answer_failed_authentication",
+    "encapsulations",
+    "reverse_tunnel",
+    "nat_max_lifetime",
+    "nat_keepalive",
+    "allow_forced_udp",
+    "revocation",
+    "segment_mtu",
     "home_network",
+    "home_link",
+    "control",
     "node",
+    "foreign_agent",
+    "path",
 )
-_NODE_KEYS: Final = ("name", "home_address", *values.ASSOCIATION_KEYS)
 
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """What the file says, with the keys read. `home_network` is None where the home network has a link of its own."""
+    """What the file says, with the keys read. `home_network` is None where the home network has a link of its own.
+
+    `path_mtus` are prefixes of care-of addresses, and what passes on the way to them; `segment_mtu` the length of the
+    packets that TCP is kept fit for, 0 for any. `control` is the place of the socket for orders, None for none.
+    """
 
     policy: AgentPolicy
     _: KW_ONLY
     home_network: IPv4Network | None
+    path_mtus: tuple[tuple[IPv4Network, int], ...] = ()
+    segment_mtu: int = SEGMENT_MTU
+    control: Path | None = None
 
 
 def load(path: Path, *, owner: int = 0) -> AgentSettings:
@@ -96,6 +152,53 @@ def _settings(table: Mapping[str, Any], folder: Path, owner: int) -> AgentSettin
     version = values.required(table, "version", values.integer(1, 1 << 31))
     if version != VERSION:
         raise ProfileError(f"version {version} is not known, this program reads version {VERSION}")
+    policy = _policy(table, folder, owner)
+    home_network = values.required(table, "home_network", values.network) if "home_network" in table else None
+    if home_network is not None and policy.home_link is not None:
+        raise ProfileError("home_network is for a home network without a link: home_link cannot be named too")
+    return AgentSettings(
+        policy,
+        home_network=home_network,
+        path_mtus=paths(table),
+        segment_mtu=values.optional(table, "segment_mtu", _segment_mtu, SEGMENT_MTU),
+        control=values.required(table, "control", _place) if "control" in table else None,
+    )
+
+
+def _policy(table: Mapping[str, Any], folder: Path, owner: int) -> AgentPolicy:
+    networks = _networks(table)
+    home_link = values.required(table, "home_link", _interface) if "home_link" in table else None
+    if home_link is not None and home_link not in networks.interfaces:
+        raise ProfileError(
+            f"home_link: nobody who comes home could be answered, {home_link} is not in inside_interfaces"
+        )
+    return AgentPolicy(
+        values.required(table, "address", values.address),
+        networks,
+        nodes=nodes(table, folder, owner),
+        foreign_agents=foreign_agents(table, folder, owner),
+        lifetime_max=values.optional(table, "lifetime_max", values.integer(1, LIFETIME_INFINITE), 1800),
+        timestamp_tolerance=values.optional(table, "timestamp_tolerance", _seconds, 7.0),
+        answer_failed_authentication=values.optional(
+            table, "answer_failed_authentication", values.boolean, False
+        ),
+        encapsulations=_encapsulations(table),
+        reverse_tunnels=values.optional(
+            table, "reverse_tunnel", values.one_of(ReverseTunnels), ReverseTunnels.OFFERED
+        ),
+        nat_max_lifetime=values.optional(
+            table, "nat_max_lifetime", values.integer(1, LIFETIME_INFINITE), NAT_LIFETIME
+        ),
+        nat_keepalive=values.optional(
+            table, "nat_keepalive", values.integer(KEEPALIVE_LEAST, _MOST), KEEPALIVE_DEFAULT
+        ),
+        allow_forced_udp=values.optional(table, "allow_forced_udp", values.boolean, True),
+        revocation=values.optional(table, "revocation", values.boolean, True),
+        home_link=home_link,
+    )
+
+
+def _networks(table: Mapping[str, Any]) -> TrustedNetworks:
     prefixes = tuple(values.required(table, "trusted_prefixes", values.list_of(values.network)))
     for prefix in prefixes:
         if prefix.prefixlen == 0:
@@ -106,45 +209,16 @@ def _settings(table: Mapping[str, Any], folder: Path, owner: int) -> AgentSettin
         if not any(nat in prefix for prefix in prefixes):
             raise ProfileError(f"inside_nats: {nat} lies in no trusted prefix, so it would never be answered")
     interfaces = frozenset(values.required(table, "inside_interfaces", values.list_of(_interface)))
-    policy = AgentPolicy(
-        values.required(table, "address", values.address),
-        TrustedNetworks(interfaces, prefixes, nats),
-        nodes=_nodes(table, folder, owner),
-        lifetime_max=values.optional(table, "lifetime_max", values.integer(1, LIFETIME_INFINITE), 1800),
-        timestamp_tolerance=values.optional(table, "timestamp_tolerance", _seconds, 7.0),
-        answer_failed_authentication=values.optional(
-            table, "answer_failed_authentication", values.boolean, False
-        ),
+    return TrustedNetworks(interfaces, prefixes, nats)
+
+
+def _encapsulations(table: Mapping[str, Any]) -> frozenset[Encapsulation]:
+    named = values.optional(
+        table, "encapsulations", values.list_of(values.one_of(Encapsulation)), list(Encapsulation)
     )
-    home_network = values.required(table, "home_network", values.network) if "home_network" in table else None
-    return AgentSettings(policy, home_network=home_network)
-
-
-def _nodes(table: Mapping[str, Any], folder: Path, owner: int) -> tuple[Node, ...]:
-    entries = values.required(table, "node", values.list_of(values.table_of("[[node]]")))
-    seen: set[tuple[IPv4Address, Spi]] = set()
-    nodes = []
-    for number, entry in enumerate(entries, 1):
-        try:
-            node = _node(entry, folder, owner)
-        except ProfileError as error:
-            raise ProfileError(f"[[node]] number {number}: {error}") from error
-        key = (node.home_address, node.association.spi)
-        if key in seen:
-            raise ProfileError(f"[[node]] number {number}: home address {key[0]} has SPI {key[1]} already")
-        seen.add(key)
-        nodes.append(node)
-    return tuple(nodes)
-
-
-def _node(entry: Mapping[str, Any], folder: Path, owner: int) -> Node:
-    values.refuse_unknown(entry, _NODE_KEYS, "in [[node]] ")
-    association = values.association(entry, folder, owner)
-    return Node(
-        values.required(entry, "name", values.text),
-        values.required(entry, "home_address", values.address),
-        association,
-    )
+    if Encapsulation.IP_IN_IP not in named:
+        raise ProfileError("encapsulations: ip-in-ip is always offered, every mobile node may use it")
+    return frozenset(named)
 
 
 def _seconds(value: Any) -> float:
@@ -155,6 +229,17 @@ def _seconds(value: Any) -> float:
             f"must not be above {_MOST_TOLERANCE:g} seconds: so long a recorded request would be good"
         )
     return float(value)
+
+
+def _segment_mtu(value: Any) -> int:
+    return 0 if value == 0 and not isinstance(value, bool) else values.integer(LEAST, _MOST)(value)
+
+
+def _place(value: Any) -> Path:
+    place = Path(values.text(value))
+    if not place.is_absolute() or len(str(place).encode()) > _LONGEST_PATH:
+        raise ValueError(f"must be an absolute path of at most {_LONGEST_PATH} octets")
+    return place
 
 
 def _interface(value: Any) -> str:

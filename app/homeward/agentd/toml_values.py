@@ -12,6 +12,7 @@ import os
 import stat
 import tomllib
 from collections.abc import Callable, Mapping
+from enum import Enum
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -27,6 +28,7 @@ ASSOCIATION_KEYS: Final = ("spi", "algorithm", "key_file")
 _LONGEST_INTERFACE_NAME: Final = 15
 
 _Value = TypeVar("_Value")
+_Word = TypeVar("_Word", bound=Enum)
 
 
 def read_table(path: Path, *, owner: int = 0) -> Mapping[str, Any]:
@@ -155,6 +157,19 @@ def interface(value: Any) -> str:
     if len(name) > _LONGEST_INTERFACE_NAME or "/" in name or " " in name or name in (".", ".."):
         raise ValueError(f"{name!r} is not the name of a network interface")
     return name
+
+
+def one_of(words: type[_Word]) -> Callable[[Any], _Word]:
+    """A reader of one of an enumeration's values, which are words."""
+    known = {str(each.value): each for each in words}
+
+    def read(value: Any) -> _Word:
+        word = text(value)
+        if word not in known:
+            raise ValueError(f"{word!r} is not known{nearest(word, tuple(known))}")
+        return known[word]
+
+    return read
 
 
 def table_of(name: str) -> Callable[[Any], Mapping[str, Any]]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from homeward.wire.internet_checksum import checksum
-from homeward.wire.ip_in_ip import OVERHEAD
 
 AGE: Final = 600.0
 """Seconds for which a smaller path MTU is believed (RFC 1191 section 6.3)."""
@@ -18,6 +17,7 @@ _DO_NOT_FRAGMENT: Final = 0x4000
 _FRAGMENT_OFFSET: Final = 0x1FFF
 _ICMP: Final = 1
 _UNREACHABLE: Final = 3
+_HOST_UNREACHABLE: Final = 1
 _TOO_BIG: Final = 4
 _ICMP_ERRORS: Final = frozenset({3, 4, 5, 11, 12})
 _HEADER: Final = struct.Struct("!BBHHHBBH4s4s")
@@ -63,14 +63,12 @@ class PathMtus:
     def __init__(self) -> None:
         self._known: dict[bytes, tuple[int, float]] = {}
 
-    def report(self, endpoint: bytes, mtu: int, *, boot: float) -> int:
-        """Remember a report; returns the room for an inner packet that it leaves."""
-        mtu = max(mtu, LEAST)
-        self._known[endpoint] = (mtu, boot + AGE)
-        return mtu - OVERHEAD
+    def report(self, endpoint: bytes, mtu: int, *, boot: float) -> None:
+        """Remember a report."""
+        self._known[endpoint] = (max(mtu, LEAST), boot + AGE)
 
-    def room(self, endpoint: bytes, *, boot: float) -> int | None:
-        """How long an inner packet may be, None when nothing was reported lately."""
+    def mtu(self, endpoint: bytes, *, boot: float) -> int | None:
+        """How long a tunnel packet may be, None when nothing was reported lately."""
         known = self._known.get(endpoint)
         if known is None:
             return None
@@ -78,7 +76,7 @@ class PathMtus:
         if boot >= until:
             del self._known[endpoint]
             return None
-        return mtu - OVERHEAD
+        return mtu
 
     def forget(self, endpoint: bytes) -> None:
         """Nothing leads there any more."""
@@ -86,9 +84,17 @@ class PathMtus:
 
 
 def too_big(packet: bytes, mtu: int) -> bytes | None:
-    """The ICMP message "fragmentation needed, next-hop MTU `mtu`" about a packet, or None where none may be sent.
+    """The ICMP message "fragmentation needed, next-hop MTU `mtu`" about a packet, or None where none may be sent."""
+    return _error_about(packet, _TOO_BIG, mtu)
 
-    None about ICMP errors, about fragments but the first, and about packets that no single host sent
+
+def host_unreachable(packet: bytes) -> bytes | None:
+    """The ICMP message "host unreachable" about a packet, or None where none may be sent."""
+    return _error_about(packet, _HOST_UNREACHABLE, 0)
+
+
+def _error_about(packet: bytes, code: int, mtu: int) -> bytes | None:
+    """None about ICMP errors, about fragments but the first, and about packets that no single host sent
     (RFC 1812 section 4.3.2.7). `packet` may be cut short behind its header.
     """
     header = read_header(packet)
@@ -101,5 +107,5 @@ def too_big(packet: bytes, mtu: int) -> bytes | None:
         if kind is None or kind in _ICMP_ERRORS:
             return None
     quote = packet[: min(_QUOTE, header.total)]
-    head = struct.pack("!BBHHH", _UNREACHABLE, _TOO_BIG, 0, 0, mtu)
+    head = struct.pack("!BBHHH", _UNREACHABLE, code, 0, 0, mtu)
     return head[:2] + struct.pack("!H", checksum(head + quote)) + head[4:] + quote

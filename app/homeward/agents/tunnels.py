@@ -5,21 +5,38 @@ The kernel routes. Packets for bound home addresses reach us with their TTL alre
 host's duty is (R-285), and what we take out of a tunnel it forwards like any other packet. So TTLs are left alone here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
+from typing import Final
 
 from homeward.agents.agent_events import Forward, StopForwarding
-from homeward.agents.path_mtu import PathMtus, read_header, too_big
+from homeward.agents.path_mtu import LEAST, PathMtus, host_unreachable, read_header, too_big
+from homeward.agents.tunnel_errors import Reachability, Report, Trouble, read_report
+from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import WireError
-from homeward.wire.ip_in_ip import (
-    PROTOCOL,
-    check_ipv4,
-    decapsulate,
-    encapsulate,
-    inner_destination,
-    inner_source,
-)
+from homeward.model.names import REGISTRATION_PORT
+from homeward.model.nat_traversal import TunnelKind
+from homeward.wire import gre, ip_in_ip, minimal_encapsulation, udp_packets, udp_tunnel
+from homeward.wire.echo import decode_echo, encode_echo
+from homeward.wire.ip_fragments import fragment, is_fragment, may_be_cut
+from homeward.wire.ip_in_ip import Decapsulated, check_ipv4, inner_destination, inner_source
+from homeward.wire.segment_size import clamp
+
+SEGMENT_MTU: Final = 1400
+"""Packets of this length pass in every mode over links of 1500 octets, and with a little to spare."""
+
+_HEADERS: Final = 40  # of IPv4 and TCP, without options
+_ECHO_REQUEST: Final = 8
+_ICMP: Final = 1
+
+_OVERHEADS: Final = {
+    Encapsulation.IP_IN_IP: ip_in_ip.OVERHEAD,
+    Encapsulation.GRE: gre.OVERHEAD,
+    Encapsulation.MINIMAL: minimal_encapsulation.OVERHEAD,
+}
+_IN_UDP: Final = udp_tunnel.OVERHEAD - ip_in_ip.OVERHEAD
 
 
 class Dropped(Enum):
@@ -30,33 +47,51 @@ class Dropped(Enum):
     LOOP = "tunnel-loop"
     SPOOFED = "reverse-tunnel-spoofed"
     NO_REVERSE_TUNNEL = "reverse-tunnel-not-granted"
+    NOT_AGREED = "encapsulation-not-agreed"
+    HALF_BOUND = "tunnel-half-bound"
 
 
 @dataclass(frozen=True, slots=True)
 class TunnelPacket:
-    """Send these octets, an IP-in-IP packet with its outer header, to `endpoint`."""
+    """Send these octets, a packet with its outer header, to `endpoint`."""
 
     octets: bytes
     endpoint: IPv4Address
 
 
 @dataclass(frozen=True, slots=True)
-class TooBig:
-    """The path cannot take a packet whole and it may not be cut: tell `sender` by `icmp`, unless that is None."""
+class TellSender:
+    """Tell `sender` what became of its packet by `icmp`, unless that is None."""
 
     sender: IPv4Address
     icmp: bytes | None
 
 
 class TunnelTable:
-    """The forwarding state, kept current by Forward and StopForwarding, and the rules that each packet has to pass."""
+    """The forwarding state, kept current by Forward and StopForwarding, and the rules that each packet has to pass.
 
-    def __init__(self, address: IPv4Address) -> None:
+    `link_mtu` is that of the narrowest link of ours; `path_mtus` are those of prefixes whose paths are known to be
+    narrower, for networks where ICMP does not tell. `segment_mtu` is what TCP connections are kept fit for, 0 for
+    not at all.
+    """
+
+    def __init__(
+        self,
+        address: IPv4Address,
+        *,
+        link_mtu: int = 1500,
+        path_mtus: Sequence[tuple[IPv4Network, int]] = (),
+        segment_mtu: int = SEGMENT_MTU,
+    ) -> None:
         self._address = address
+        self._link_mtu = link_mtu
+        self._configured = tuple(path_mtus)
+        self._segment_mtu = segment_mtu
         self._tunnels: dict[bytes, Forward] = {}
-        self._users: dict[IPv4Address, int] = {}
-        """How many tunnels end at a care-of address; a foreign agent's is shared."""
+        self._ways: dict[IPv4Address, tuple[int, int]] = {}
+        """By far end: how many tunnels end there (agents' are shared), and the MTU of the way as configured."""
         self._path_mtus = PathMtus()
+        self._reachability = Reachability()
 
     def apply(self, change: Forward | StopForwarding) -> None:
         """Take a change over; it holds from the next packet on."""
@@ -64,14 +99,19 @@ class TunnelTable:
         before = self._tunnels.pop(key, None)
         if isinstance(change, Forward):
             self._tunnels[key] = change
-            self._users[change.endpoint] = self._users.get(change.endpoint, 0) + 1
+            users, mtu = self._ways.get(change.endpoint, (0, self._mtu_towards(change.endpoint)))
+            self._ways[change.endpoint] = (users + 1, mtu)
+            self._reachability.heard_from(change.endpoint.packed)
         if before is not None:
-            self._users[before.endpoint] -= 1
-            if not self._users[before.endpoint]:
-                del self._users[before.endpoint]
+            users, mtu = self._ways[before.endpoint]
+            if users > 1:
+                self._ways[before.endpoint] = (users - 1, mtu)
+            else:
+                del self._ways[before.endpoint]
                 self._path_mtus.forget(before.endpoint.packed)
+                self._reachability.heard_from(before.endpoint.packed)
 
-    def outbound(self, packet: bytes, boot: float) -> TunnelPacket | TooBig | Dropped:
+    def outbound(self, packet: bytes, boot: float) -> tuple[TunnelPacket, ...] | TellSender | Dropped:
         """What to do with a packet that the kernel routed to a home address."""
         try:
             check_ipv4(packet)
@@ -82,49 +122,150 @@ class TunnelTable:
             return Dropped.NO_BINDING
         if self._loops(packet, tunnel):
             return Dropped.LOOP
-        room = self._path_mtus.room(tunnel.endpoint.packed, boot=boot)
-        if room is not None and len(packet) > room and packet[6] & 0x40:
-            return TooBig(IPv4Address(inner_source(packet)), too_big(packet, room))
+        if tunnel.udp and tunnel.port is None:
+            return Dropped.HALF_BOUND
+        room = self._room(tunnel, boot)
+        if len(packet) > room and not may_be_cut(packet):
+            return TellSender(IPv4Address(inner_source(packet)), too_big(packet, room))
         try:
-            return TunnelPacket(encapsulate(packet, self._address, tunnel.endpoint), tunnel.endpoint)
+            return self._enclose(self._clamped(packet, room), tunnel, room)
         except WireError:  # too long to be encapsulated at all
             return Dropped.MALFORMED
 
-    def inbound(self, packet: bytes) -> bytes | Dropped:
+    def inbound(self, packet: bytes, boot: float = 0.0) -> bytes | Dropped:
         """The packet inside a tunnel packet that was addressed to us, if its sender may use that tunnel (R-202).
 
         The outer source must be the care-of address of the binding of the inner source, and that binding must have a
-        reverse tunnel. `packet` starts with the outer IPv4 header.
+        reverse tunnel of that very kind. `packet` starts with the outer IPv4 header.
         """
         try:
-            arrived = decapsulate(packet)
+            arrived = _opened(packet)
         except WireError:
             return Dropped.MALFORMED
         tunnel = self._tunnels.get(inner_source(arrived.inner))
         if tunnel is None or tunnel.endpoint != arrived.source:
             return Dropped.SPOOFED
+        if tunnel.udp or not _agreed(packet[9], arrived.inner, tunnel.encapsulation):
+            return Dropped.NOT_AGREED
         if not tunnel.reverse_tunnel:
             return Dropped.NO_REVERSE_TUNNEL
-        return arrived.inner
+        return self._admitted(arrived.inner, tunnel, boot)
 
-    def path_mtu_reported(self, quoted: bytes, mtu: int, boot: float) -> TooBig | None:
-        """A router on the way to a care-of address could not take a tunnel packet: remember it, and pass the news on.
+    def inbound_udp(
+        self, payload: bytes, source: IPv4Address, port: int, *, tos: int = 0, boot: float = 0.0
+    ) -> bytes | TunnelPacket | Dropped:
+        """The same for MIP Tunnel Data (R-231); a keepalive is answered by a packet back into the tunnel (R-237).
 
-        `quoted` is our tunnel packet as the router quoted it, from its outer header on. Where too little is quoted the
-        next packet that is too big brings the answer (R-287, R-288), and None is returned, as for tunnels not ours.
+        HALF_BOUND where the tunnel waits for its first keepalive: whether this is it, the home agent decides.
         """
-        outer = read_header(quoted)
-        if outer is None or outer.protocol != PROTOCOL or outer.source != self._address.packed:
+        try:
+            data = udp_tunnel.decode_tunnel_data(payload)
+            inner = udp_tunnel.unwrap(payload, TunnelKind(data.kind), outer_tos=tos)
+        except (WireError, ValueError):
+            return Dropped.MALFORMED
+        tunnel = self._tunnels.get(inner_source(inner))
+        if tunnel is None or not tunnel.udp or tunnel.endpoint != source:
+            return Dropped.SPOOFED
+        if tunnel.port is None:
+            return Dropped.HALF_BOUND
+        if tunnel.port != port:
+            return Dropped.SPOOFED
+        if data.kind != tunnel.encapsulation.protocol:
+            return Dropped.NOT_AGREED
+        answer = self._answered(inner, tunnel)
+        if answer is not None:
+            return answer
+        if not tunnel.reverse_tunnel:
+            return Dropped.NO_REVERSE_TUNNEL
+        return self._admitted(inner, tunnel, boot)
+
+    def error_reported(self, message: bytes, boot: float) -> TellSender | None:
+        """An ICMP message came: remember what it says of the way to a care-of address, and pass the news on.
+
+        Where too little is quoted of a packet that was too big, the next such packet brings the answer (R-287, R-288),
+        and None is returned, as for everything that is not passed on.
+        """
+        report = read_report(message, self._address.packed)
+        if report is None or IPv4Address(report.outer.destination) not in self._ways:
             return None
-        if IPv4Address(outer.destination) not in self._users:
+        endpoint = report.outer.destination
+        patient = False
+        if report.trouble is Trouble.TOO_BIG:
+            self._path_mtus.report(endpoint, report.mtu, boot=boot)
+        elif report.trouble is Trouble.UNREACHABLE:
+            patient = not self._reachability.report(endpoint, boot)
+        tunnel = self._quoted(report)
+        if tunnel is None or patient:
             return None
-        room = self._path_mtus.report(outer.destination, mtu, boot=boot)
-        rest = quoted[outer.octets :]
-        inner = read_header(rest)
+        sender = IPv4Address(inner_source(report.inner))
+        if report.trouble is Trouble.TOO_BIG:
+            return TellSender(sender, too_big(report.inner, self._room(tunnel, boot)))
+        return TellSender(sender, host_unreachable(report.inner))
+
+    def _quoted(self, report: Report) -> Forward | None:
+        """The tunnel of the packet that an error quotes, if it is one of ours as it stands now."""
+        inner = read_header(report.inner)
         tunnel = self._tunnels.get(inner.destination) if inner is not None else None
-        if inner is None or tunnel is None or tunnel.endpoint.packed != outer.destination:
+        if tunnel is None or tunnel.endpoint.packed != report.outer.destination:
             return None
-        return TooBig(IPv4Address(inner.source), too_big(rest, room))
+        return tunnel if tunnel.udp is report.in_udp else None
+
+    def _mtu_towards(self, endpoint: IPv4Address) -> int:
+        """The narrowest of what was configured."""
+        known = [mtu for prefix, mtu in self._configured if endpoint in prefix]
+        return max(LEAST, min((self._link_mtu, *known)))
+
+    def _room(self, tunnel: Forward, boot: float) -> int:
+        """How long a packet may be that goes into this tunnel in one piece."""
+        reported = self._path_mtus.mtu(tunnel.endpoint.packed, boot=boot)
+        mtu = self._ways[tunnel.endpoint][1]
+        if reported is not None:
+            mtu = min(mtu, reported)
+        return mtu - _OVERHEADS[tunnel.encapsulation] - (_IN_UDP if tunnel.udp else 0)
+
+    def _enclose(self, packet: bytes, tunnel: Forward, room: int) -> tuple[TunnelPacket, ...]:
+        """Cut before, never behind: a NAT or firewall knows nothing to do with parts of tunnel packets (R-239)."""
+        if tunnel.encapsulation is Encapsulation.MINIMAL and (len(packet) > room or is_fragment(packet)):
+            room -= ip_in_ip.OVERHEAD - minimal_encapsulation.OVERHEAD
+        return tuple(
+            TunnelPacket(self._outer(part, tunnel), tunnel.endpoint) for part in fragment_freely(packet, room)
+        )
+
+    def _outer(self, packet: bytes, tunnel: Forward) -> bytes:
+        here, there = self._address, tunnel.endpoint
+        if tunnel.udp:
+            assert tunnel.port is not None
+            kind = TunnelKind(tunnel.encapsulation.protocol)
+            ends = (here, REGISTRATION_PORT), (there, tunnel.port)
+            return udp_packets.encapsulate(packet, *ends, kind=kind)
+        match tunnel.encapsulation:
+            case Encapsulation.GRE:
+                return gre.encapsulate(packet, here, there)
+            case Encapsulation.MINIMAL if not is_fragment(packet):
+                return minimal_encapsulation.encapsulate(packet, here, there)
+            case _:  # also for fragments, which have no room in minimal encapsulation (R-290)
+                return ip_in_ip.encapsulate(packet, here, there)
+
+    def _admitted(self, inner: bytes, tunnel: Forward, boot: float) -> bytes:
+        self._reachability.heard_from(tunnel.endpoint.packed)
+        return self._clamped(inner, self._room(tunnel, boot))
+
+    def _clamped(self, packet: bytes, room: int) -> bytes:
+        if not self._segment_mtu:
+            return packet
+        return clamp(packet, min(room, self._segment_mtu) - _HEADERS)
+
+    def _answered(self, inner: bytes, tunnel: Forward) -> TunnelPacket | None:
+        """The answer to a keepalive (RFC 3519 section 4.9), which is due whether or not there is a reverse tunnel."""
+        if inner_destination(inner) != self._address.packed or inner[9] != _ICMP:
+            return None
+        try:
+            echo = decode_echo(inner)
+            if echo.is_reply:
+                return None
+            return TunnelPacket(self._outer(encode_echo(echo.answer()), tunnel), tunnel.endpoint)
+        except WireError:
+            return None
 
     def _loops(self, packet: bytes, tunnel: Forward) -> bool:
         """RFC 2003 section 3.2 (R-286): from the tunnel's own exit, or one of our own tunnel packets come back.
@@ -135,4 +276,31 @@ class TunnelTable:
         source = inner_source(packet)
         if source == tunnel.endpoint.packed:
             return True
-        return source == self._address.packed and packet[9] == PROTOCOL
+        return source == self._address.packed and packet[9] in _PROTOCOLS
+
+
+_PROTOCOLS: Final = frozenset(each.protocol for each in Encapsulation)
+_OPENERS: Final = {
+    ip_in_ip.PROTOCOL: ip_in_ip.decapsulate,
+    gre.PROTOCOL: gre.decapsulate,
+    minimal_encapsulation.PROTOCOL: minimal_encapsulation.decapsulate,
+}
+
+
+def fragment_freely(packet: bytes, room: int) -> tuple[bytes, ...]:
+    """The packet in parts that fit; what must not be cut was refused before, unless it only just fits otherwise."""
+    return fragment(packet, room) if len(packet) > room and may_be_cut(packet) else (packet,)
+
+
+def _opened(packet: bytes) -> Decapsulated:
+    if len(packet) < 20 or packet[9] not in _OPENERS:
+        raise WireError("it is no tunnel packet")
+    return _OPENERS[packet[9]](packet)
+
+
+def _agreed(protocol: int, inner: bytes, encapsulation: Encapsulation) -> bool:
+    """Whether a tunnel packet is of the kind that its binding has; fragments may always be IP-in-IP (RFC 2004)."""
+    if protocol == encapsulation.protocol:
+        return True
+    minimal = encapsulation is Encapsulation.MINIMAL
+    return minimal and protocol == ip_in_ip.PROTOCOL and is_fragment(inner)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import base64
 import os
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from homeward.agentd import settings
 from homeward.agentd.key_file import read_key
 from homeward.agentd.settings import AgentSettings
+from homeward.agents.policy import ReverseTunnels
+from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import ProfileError
 from homeward.model.registration import AuthenticationAlgorithm
 
@@ -67,22 +70,118 @@ timestamp_tolerance = 4.5
 answer_failed_authentication = true
 home_network = "10.77.0.0/24"
 """
-    second = NODE.replace("0x100", "0x101").replace("hmac-sha256", "hmac-md5")
-    read = load(tmp_path, TOP + more + NODE + second)
+    more += """encapsulations = ["ip-in-ip", "gre"]
+reverse_tunnel = "mandatory"
+nat_max_lifetime = 120
+nat_keepalive = 25
+allow_forced_udp = false
+revocation = false
+segment_mtu = 0
+control = "/run/agent.control"
+"""
+    second = NODE.replace("0x100", "0x101").replace("hmac-sha256", "hmac-md5") + 'replay = "nonces"\n'
+    third = NODE.replace(
+        'home_address = "10.77.0.10"', 'home_addresses = "10.77.0.64/26"\nnai = "r@example.test"'
+    )
+    foreign = """[[foreign_agent]]
+address = "10.1.3.1"
+spi = 0x200
+algorithm = "hmac-sha256"
+key_file = "laptop.key"
+[[path]]
+prefix = "10.9.0.0/24"
+mtu = 1426
+"""
+    read = load(tmp_path, TOP + more + NODE + second + third + foreign)
     assert read.policy.networks.nats == {IPv4Address("10.1.9.9")}
     assert (read.policy.lifetime_max, read.policy.timestamp_tolerance) == (65535, 4.5)
     assert read.policy.answer_failed_authentication is True
     assert read.home_network == IPv4Network("10.77.0.0/24")
-    assert [node.association.spi for node in read.policy.nodes] == [256, 257]
+    assert [node.association.spi for node in read.policy.nodes] == [256, 257, 256]
+    assert [node.replay.value for node in read.policy.nodes] == ["timestamps", "nonces", "timestamps"]
+    assert read.policy.nodes[2].identity == "r@example.test"
+    assert read.policy.nodes[2].home_addresses == IPv4Network("10.77.0.64/26")
+    assert [peer.address for peer in read.policy.foreign_agents] == [IPv4Address("10.1.3.1")]
+    assert read.policy.encapsulations == {Encapsulation.IP_IN_IP, Encapsulation.GRE}
+    assert read.policy.reverse_tunnels is ReverseTunnels.MANDATORY
+    assert (read.policy.nat_max_lifetime, read.policy.nat_keepalive) == (120, 25)
+    assert (read.policy.allow_forced_udp, read.policy.revocation) == (False, False)
+    assert read.path_mtus == ((IPv4Network("10.9.0.0/24"), 1426),)
+    assert (read.segment_mtu, read.control) == (0, Path("/run/agent.control"))
+
+
+@pytest.mark.rows("R-203")
+def test_a_home_link_is_an_inside_interface(tmp_path: Path) -> None:
+    inside = TOP.replace('["inside"]', '["inside", "home"]')
+    assert load(tmp_path, inside + 'home_link = "home"\n' + NODE).policy.home_link == "home"
+    for wrong, said in (
+        (TOP + 'home_link = "home"\n', "not in inside_interfaces"),
+        (inside + 'home_link = "home"\nhome_network = "10.77.0.0/24"\n', "without a link"),
+    ):
+        with pytest.raises(ProfileError, match=said):
+            load(tmp_path, wrong + NODE)
+
+
+FOREIGN = """[[foreign_agent]]
+address = "10.1.3.1"
+spi = 0x200
+algorithm = "hmac-sha256"
+key_file = "laptop.key"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TOP + 'encapsulations = ["gre"]\n' + NODE, "ip-in-ip is always offered"),
+        (TOP + 'encapsulations = ["ipip"]\n' + NODE, "did you mean 'ip-in-ip'"),
+        (TOP + 'reverse_tunnel = "must"\n' + NODE, "reverse_tunnel: 'must' is not known"),
+        (TOP + "nat_keepalive = 9\n" + NODE, "from 10 to 65535"),
+        (TOP + "segment_mtu = 500\n" + NODE, "from 576 to 65535"),
+        (TOP + "segment_mtu = false\n" + NODE, "from 576 to 65535"),
+        (TOP + 'control = "here"\n' + NODE, "absolute path"),
+        (TOP + f'control = "/{"x" * 107}"\n' + NODE, "absolute path"),
+        (TOP + NODE + 'replay = "nonce"\n', "number 1: replay: 'nonce' is not known; did you mean 'nonces'"),
+        (TOP + NODE + 'home_addresses = "10.77.0.64/26"\n', "number 1: one of the keys"),
+        (TOP + NODE.replace('home_address = "10.77.0.10"\n', ""), "number 1: one of the keys"),
+        (TOP + NODE.replace("home_address =", "home_addresses ="), "number 1: the key 'nai' is missing"),
+        (TOP + NODE + f'nai = "{"x" * 256}"\n', "longer than 255 octets"),
+        (
+            TOP + NODE.replace('address = "10.77.0.10"', 'addresses = "10.0.0.0/8"\nnai = "a"'),
+            "too large, /16 is the most",
+        ),
+        (TOP + NODE + FOREIGN + FOREIGN, "number 2: address 10.1.3.1 has SPI 512 already"),
+        (TOP + NODE + FOREIGN.replace("spi", "spy"), "in [[foreign_agent]] the key 'spy' is not known"),
+        (TOP + NODE + '[[path]]\nprefix = "10.9.0.0/24"\nmtu = 68\n', "[[path]] number 1: mtu: must be"),
+        (
+            TOP + NODE + 'nai = "a"\n' + NODE.replace("10.77.0.10", "10.77.0.11") + 'nai = "a"\n',
+            "number 2: NAI a has SPI 256 already",
+        ),
+    ],
+)
+def test_mistakes_in_the_rest_are_named(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ProfileError) as caught:
+        load(tmp_path, text)
+    assert said in str(caught.value)
 
 
 def test_the_example_in_the_documentation_is_read(tmp_path: Path) -> None:
     assert settings.__doc__ is not None
     lines = [line[4:] for line in settings.__doc__.splitlines() if line.startswith("    ")]
-    example = (
-        "\n".join(lines).replace("# home_network", "home_network").replace('0/24"             #', '0/24" #')
-    )
-    assert load(tmp_path, example).policy.nodes[0].name == "laptop"
+    example = "\n".join(lines).replace("# control", "control")
+    for name in ("roamer.key", "foreign.key"):
+        (tmp_path / name).write_text(KEY.hex())
+        (tmp_path / name).chmod(0o600)
+    for more in ('home_network = "10.77.0.0/24"', ""):
+        read = load(tmp_path, example.replace("[[node]]", f"{more}\n[[node]]", 1))
+        assert [node.name for node in read.policy.nodes] == ["laptop", "roamer"]
+        assert read.control == Path("/run/homeward/agent.control")
+        # What it says may be left out has the value that holds then.
+        plain = load(tmp_path, TOP + NODE)
+        assert replace(
+            read.policy, nodes=plain.policy.nodes, foreign_agents=(), networks=plain.policy.networks
+        ) == replace(plain.policy)
+        assert read.segment_mtu == plain.segment_mtu
 
 
 @pytest.mark.rows("R-93")

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The network's side of a home agent's tunnels: raw sockets, one for each encapsulation, and one for ICMP.
+
+What comes in is told with the link that it came by; only what came by an inside link is anybody's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address
+from typing import Final
+
+from homeward.adapters.tunnel_device import open_tunnel_socket, receive_packet
+from homeward.agents.tunnels import TunnelPacket
+
+_BATCH: Final = 64  # packets a wake-up, so that bulk traffic cannot starve the registrations on the same loop
+_SOL_RAW: Final = 255
+_ICMP_FILTER: Final = 1
+_UNREACHABLE: Final = 3
+_TIME_EXCEEDED: Final = 11
+_ONLY_ERRORS: Final = 0xFFFFFFFF & ~(1 << _UNREACHABLE | 1 << _TIME_EXCEEDED)
+
+
+class TunnelSockets:
+    """Gives `on_packet` each tunnel packet from its outer header on, and `on_error` each whole ICMP packet."""
+
+    def __init__(
+        self,
+        address: IPv4Address,
+        *,
+        on_packet: Callable[[bytes, int], None],
+        on_error: Callable[[bytes, int], None],
+    ) -> None:
+        self._address = address
+        self._on_packet = on_packet
+        self._on_error = on_error
+        self._arrivals: list[socket.socket] = []
+        self._departures: socket.socket | None = None
+        self._icmp: socket.socket | None = None
+
+    def open(self, protocols: Iterable[int]) -> None:
+        """Begin to take tunnel packets of these IP protocols. Raises OSErrors."""
+        # A socket of its own to send by: no fault of what was sent by another one comes up here.
+        self._departures = _raw_socket(socket.IPPROTO_RAW, self._address)
+        self._icmp = open_tunnel_socket(self._address, whole=False, protocol=socket.IPPROTO_ICMP)
+        self._icmp.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", _ONLY_ERRORS))
+        self._watch(self._icmp, self._on_error)
+        for protocol in sorted(protocols):
+            made = open_tunnel_socket(self._address, protocol=protocol)
+            self._arrivals.append(made)
+            self._watch(made, self._on_packet)
+
+    def send(self, packet: TunnelPacket) -> None:
+        """Send a tunnel packet, which has its outer header. Raises OSErrors."""
+        assert self._departures is not None
+        self._departures.sendto(packet.octets, (str(packet.endpoint), 0))
+
+    def tell(self, sender: IPv4Address, message: bytes) -> None:
+        """Send an ICMP message. Raises OSErrors."""
+        assert self._icmp is not None
+        self._icmp.sendto(message, (str(sender), 0))
+
+    def close(self) -> None:
+        """Close all sockets."""
+        loop = asyncio.get_running_loop()
+        for each in (self._departures, self._icmp, *self._arrivals):
+            if each is not None:
+                loop.remove_reader(each)
+                each.close()
+        self._arrivals = []
+        self._departures = self._icmp = None
+
+    def _watch(self, raw: socket.socket, take: Callable[[bytes, int], None]) -> None:
+        def take_all() -> None:
+            for _ in range(_BATCH):
+                try:
+                    packet, link = receive_packet(raw)
+                except BlockingIOError:
+                    return
+                except OSError:
+                    continue
+                take(packet, link)
+                if raw.fileno() < 0:  # the taker closed us
+                    return
+
+        asyncio.get_running_loop().add_reader(raw, take_all)
+
+
+def _raw_socket(protocol: int, source: IPv4Address) -> socket.socket:
+    made = socket.socket(
+        socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol
+    )
+    made.bind((str(source), 0))
+    return made
