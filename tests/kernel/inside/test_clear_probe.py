@@ -152,7 +152,7 @@ async def test_without_the_bypass_a_bound_and_marked_probe_is_led_astray_as_well
     """The control of the bypass: binding to the link is no protection against policies, and no check can tell."""
     monkeypatch.setattr(udp_registration, "_keep_out_of_ipsec", lambda opened: None)
     probe.send()
-    port = probe.registrations._sockets[probe.path].getsockname()[1]
+    port = probe.registrations._sockets[probe.path].receiver.getsockname()[1]
     tunnel.deliver(reply(b"from inside", port))
     (answer,) = await eventually(lambda: probe.answers)
     assert answer == DatagramReceived(probe.path, b"from inside", AGENT, 434, stations.link)
