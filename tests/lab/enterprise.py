@@ -13,7 +13,7 @@ import vici
 from homeward.lab import gateway, services
 from homeward.lab.host import Host
 from homeward.lab.state import LabState
-from homeward.lab.topology import AGENT, GATEWAY, GATEWAY_NAME
+from homeward.lab.topology import AGENT, GATEWAY, GATEWAY_NAME, HOSTS, INNER_NETWORK
 from tests.lab.laptop import eventually
 
 _AGENT_KEY = "/etc/homeward/laptop.key"
@@ -86,6 +86,46 @@ def agent_with_key(lab: LabState, key: bytes) -> Iterator[None]:
         host.stop("agent")
         host.run("tee", _AGENT_KEY, text=genuine)
         start_agent(lab)
+
+
+@contextmanager
+def agent_with_nat(lab: LabState, nat: str) -> Iterator[None]:
+    """The home agent has one more inside NAT on its list meanwhile."""
+    host = Host(lab, AGENT)
+    genuine = host.run("cat", _CONFIGURATION).stdout
+    changed = genuine.replace("trusted_prefixes = [", f'trusted_prefixes = ["{nat}/32", ')
+    changed = changed.replace("inside_nats = [", f'inside_nats = ["{nat}", ')
+    assert changed.count(nat) == genuine.count(nat) + 2
+    host.stop("agent")
+    host.run("tee", _CONFIGURATION, text=changed)
+    start_agent(lab)
+    try:
+        yield
+    finally:
+        host.stop("agent")
+        host.run("tee", _CONFIGURATION, text=genuine)
+        start_agent(lab)
+
+
+@contextmanager
+def gateway_translating(lab: LabState) -> Iterator[str]:
+    """The VPN gateway hides its inner addresses behind its own, which is given, as where nothing routes to them."""
+    rules = (
+        "table ip inner {",
+        "chain postrouting {",
+        "type nat hook postrouting priority srcnat",
+        f'ip saddr {INNER_NETWORK} oifname "inside" masquerade to :30000-50000',
+        "}",
+        "}",
+    )
+    host = Host(lab, GATEWAY)
+    host.run("nft", "-f", "-", text="\n".join(rules) + "\n")
+    address = HOSTS[GATEWAY].leg("inside").address
+    assert address is not None
+    try:
+        yield str(address.ip)
+    finally:
+        host.run("nft", "delete table ip inner")
 
 
 def start_agent(lab: LabState) -> None:

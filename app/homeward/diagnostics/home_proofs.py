@@ -10,7 +10,6 @@ from homeward.diagnostics.leaks import is_acceptance, is_homes_acceptance
 from homeward.diagnostics.registrations import Message
 from homeward.diagnostics.seen import SETTLE, Proof, Seen
 
-_TTL: Final = 255
 _BROADCAST: Final = "ff:ff:ff:ff:ff:ff"
 _REQUEST, _REPLY = 1, 2
 
@@ -67,7 +66,6 @@ def deregistered(seen: Seen, stage: Stage) -> Proof:
         if each.lifetime != 0
         or each.care_of != seen.evidence.home_address
         or each.packet.destination != seen.evidence.home_agent
-        or each.packet.ttl != _TTL
     ]
     confirmed = [
         each

@@ -209,9 +209,11 @@ class Director:
             snapshot,
         )
 
-    def tidy_up(self, story: Story) -> None:
-        """Leave the lab as it was before."""
-        self._hand.tidy_up(story)
+    def tidy_up(self, story: Story, *, lab_stays: bool) -> None:
+        """Leave the machine's clock right, and a lab that stays as it was before."""
+        self._hand.set_clock_right()
+        if lab_stays:
+            self._hand.tidy_up(story)
 
     # --- what runs beside the story ---
 

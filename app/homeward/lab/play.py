@@ -55,8 +55,7 @@ def play(story: Story, state: LabState, out: Path, *, tray: bool, real_clock: bo
         finally:
             captures.stop()
             _collect(state, captures, out)
-            if not built:
-                director.tidy_up(story)
+            director.tidy_up(story, lab_stays=not built)
         timeline = judge(story, director, out, say)
     _give_back(out)
     return timeline.passed

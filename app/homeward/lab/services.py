@@ -26,12 +26,14 @@ from homeward.lab.topology import (
     GATEWAY_NAME,
     HOME,
     HOME_ADDRESS,
+    HOSTS,
     INSIDE,
     INSIDE_NATS,
     INSIDE_PREFIXES,
     LAPTOP,
     SPI,
     AccessNetwork,
+    foreign_agent,
 )
 from homeward.model.names import BUS_NAME
 from homeward.model.registration import AuthenticationAlgorithm
@@ -58,6 +60,8 @@ AGENTS: Final = (
 """The hosts of mobility agents."""
 AGENT_CONFIGURATION: Final = "/etc/homeward/agent.toml"
 _BUS_CONFIGURATION: Final = "/etc/dbus-1/private-bus.conf"
+KEEPALIVE: Final = 10
+"""Seconds between the keepalives of a tunnel in UDP; less than this nobody may ask for (RFC 3519 section 4.10)."""
 _LEASE_TIME: Final = "1h"
 _SECONDS_TO_START: Final = 20.0
 _ALGORITHM: Final = AuthenticationAlgorithm.HMAC_SHA256
@@ -85,6 +89,8 @@ def files(state: LabState, host: str) -> list[File]:
                 (AGENT_CONFIGURATION, 0o644, _agent_configuration()),
                 ("/etc/homeward/laptop.key", 0o600, key + "\n"),
             ]
+        case _ if host in AGENTS:
+            return [(AGENT_CONFIGURATION, 0o644, _foreign_agent_configuration(host))]
         case _:
             return []
 
@@ -118,6 +124,8 @@ address = "{AGENT_ADDRESS}"
 inside_interfaces = ["inside", "{HOME}"]
 trusted_prefixes = [{prefixes}]
 inside_nats = [{nats}]
+nat_keepalive = {KEEPALIVE}
+home_link = "{HOME}"
 
 [[node]]
 name = "laptop"
@@ -125,6 +133,28 @@ home_address = "{HOME_ADDRESS}"
 spi = {SPI}
 algorithm = "{_ALGORITHM.value}"
 key_file = "laptop.key"
+"""
+
+
+def _foreign_agent_configuration(host: str) -> str:
+    (network,) = [each for each in ACCESS_NETWORKS.values() if each.foreign_agent == host]
+    agent, uplink = foreign_agent(network.name), HOSTS[host].leg("uplink")
+    assert uplink.address is not None
+    # The address that tunnels end at is the inside's own where there is one, else that of the way out.
+    care_of = agent.address if network.nat is None else uplink.address.ip
+    return f"""\
+version = 1
+role = "foreign"
+care_of_addresses = ["{care_of}"]
+uplink_interfaces = ["{uplink.name}"]
+advertisement_interval = 1
+behind_nat = {"false" if network.nat is None else "true"}
+keepalive = {KEEPALIVE}
+home_agent_networks = ["{AGENT_ADDRESS}/32"]
+
+[[access]]
+interface = "{agent.leg}"
+address = "{agent.address}/{network.prefix.prefixlen}"
 """
 
 
@@ -186,7 +216,8 @@ def start_all(state: LabState) -> Iterator[str]:
     laptop = Host(state, LAPTOP)
     Host(state, GATEWAY).start("charon", CHARON)
     start_engine(state)
-    start_agent(state, AGENT)
+    for host in AGENTS:
+        start_agent(state, host)
     (state.run(LAPTOP) / "dbus").mkdir()
     laptop.start("dbus", *_dbus())
     _wait_for(laptop, "dbus", SYSTEM_BUS)

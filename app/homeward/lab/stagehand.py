@@ -79,8 +79,7 @@ class Stagehand:
         for host in (AGENT, *sorted(filter(None, agents))):
             if Host(self._state, host).services().get(services.AGENT_SERVICE, 0) is not None:
                 self._start_agent(host)
-        if story.moves_clock:
-            self._set_clock(-self._ahead)
+        if story.moves_clock and not self._real_clock:
             self._restart_daemon(None)
         Host(self._state, LAPTOP).run("rm", "-f", services.profile_path(story.name))
 
@@ -154,6 +153,11 @@ class Stagehand:
         Host(self._state, agent.host).run(*program("link_words.py"), agent.leg, "redirect", *told, *about)
 
     # --- the laptop's clock ---
+
+    def set_clock_right(self) -> None:
+        """Take back what was done to the machine's own clock."""
+        if self._real_clock and self._ahead:
+            self._set_clock(-self._ahead)
 
     def _set_clock(self, seconds: float) -> None:
         self._ahead += seconds

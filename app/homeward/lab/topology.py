@@ -7,12 +7,12 @@
     trust2 10.1.2.0/24 ── router ─┤                                      ├─ NAT ───── ext2 192.168.77.0/24
     trust3 10.1.3.0/24 ── router ─┤ core 10.0.0.0/24 ─ firewall ─ internet 203.0.113.0/24
     nat1 192.168.31.0/24 ── NAT ──┤             │                        │
-    nat2 192.168.32.0/24 ── NAT ──┤             └────── dmz 192.0.2.0/24 ┤
+    nat2 ─ router ─ branch ─ NAT ─┤             └────── dmz 192.0.2.0/24 ┤
     home 10.77.0.0/24 ─ home agent┤                                      │
     correspondent ────────────────┴───────────────── VPN gateway ────────┘
 
-trust3's router is a foreign agent as well; nat2 has one beside its router, so that it is behind the NAT like everybody
-there. The home network is a link like any other: the home agent is its router, and the home address at home there.
+The routers of trust3 10.1.3.0/24 and nat2 192.168.32.0/24 are foreign agents as well, that of nat2 one behind NAT like
+everybody there. The home network is a link like any other: the home agent is its router, and the home address at home.
 
 Every network is a bridge in one host that is only a switch, so that moving a cable is moving a bridge port.
 """
@@ -27,8 +27,8 @@ FIREWALL: Final = "firewall"
 GATEWAY: Final = "gateway"
 AGENT: Final = "agent"
 CORRESPONDENT: Final = "correspondent"
-FOREIGN: Final = "foreign"
-"""The foreign agent of nat2, a host of its own."""
+BRANCH: Final = "branch"
+"""The NAT that nat2's router is behind, and the network between the two."""
 
 HOME: Final = "home"
 """The home link, and the home agent's leg in it."""
@@ -138,13 +138,11 @@ ACCESS_NETWORKS: Final = {
         AccessNetwork("trust3", IPv4Network("10.1.3.0/24"), True, foreign_agent="trust3"),
         AccessNetwork(HOME, HOME_NETWORK, True, served_by=AGENT, interface=HOME),
         AccessNetwork("nat1", IPv4Network("192.168.31.0/24"), True, nat=INSIDE_NATS[0]),
-        AccessNetwork(
-            "nat2", IPv4Network("192.168.32.0/24"), True, foreign_agent=FOREIGN, nat=INSIDE_NATS[1]
-        ),
+        AccessNetwork("nat2", IPv4Network("192.168.32.0/24"), True, foreign_agent="nat2", nat=INSIDE_NATS[1]),
     )
 }
 
-NETWORKS: Final = (*ACCESS_NETWORKS, "internet", "core", "dmz")
+NETWORKS: Final = (*ACCESS_NETWORKS, "internet", "core", "dmz", BRANCH)
 
 _NAT = """
 table ip nat {
@@ -255,12 +253,18 @@ HOSTS: Final = {
         ),
         _inside_router("trust3", "10.1.3.1", "10.0.0.13"),
         _inside_router("nat1", "192.168.31.1", str(INSIDE_NATS[0]), nat=True),
-        _inside_router("nat2", "192.168.32.1", str(INSIDE_NATS[1]), nat=True),
         Host(
-            FOREIGN,
-            (_leg("access", "nat2", "192.168.32.2"),),
-            routes=(Route("default", "192.168.32.1"),),
+            "nat2",
+            (_leg("access", "nat2", "192.168.32.1"), _leg("uplink", BRANCH, "192.168.33.2")),
+            routes=(Route("default", "192.168.33.1"),),
             forwards=True,
+        ),
+        Host(
+            BRANCH,
+            (_leg("inside", BRANCH, "192.168.33.1"), _leg("uplink", "core", str(INSIDE_NATS[1]))),
+            routes=(Route("192.168.32.0/24", "192.168.33.2"), *_TO_ACCESS, _TO_HOME, _TO_INNER, _OUT),
+            forwards=True,
+            firewall=_NAT,
         ),
     )
 }

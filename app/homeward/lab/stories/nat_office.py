@@ -4,11 +4,10 @@
 from typing import Final
 
 from homeward.lab.incidents import RebindWhileIdle
+from homeward.lab.services import KEEPALIVE
 from homeward.lab.story import Scene, Setting, Story
 from homeward.model.access import AccessMode
 
-KEEPALIVE: Final = 10
-"""Seconds between keepalives of a tunnel in UDP; less than this nobody may ask for (RFC 3519 section 4.10)."""
 TRIES: Final = 15
 """Seconds for which a keepalive is repeated: after 1, 2, 4 and 8 s the tunnel counts as dead."""
 
@@ -21,7 +20,6 @@ NAT_OFFICE: Final = Story(
     ),
     setting=Setting(
         policy=('use_foreign_agents = "prefer"', "nat_inside = true"),
-        timers={"keepalive": KEEPALIVE},
     ),
     scenes=(
         Scene(
