@@ -19,6 +19,7 @@ from homeward.core.registration import (
 )
 from homeward.core.reply_actions import Action, Asked, Reaction, react
 from homeward.core.revocation import revoked
+from homeward.core.vicinity import PAUSE_REFUSED, PAUSE_SILENT
 from homeward.model.access import AgentPath, ClearPath, HomePath, VpnPath
 from homeward.model.effects import Effect
 from homeward.model.encapsulation import Encapsulation
@@ -157,7 +158,7 @@ def _denied_by_agent(
     text = f"The foreign agent {path.agent} does not serve us: {denial.sentence} (code {denial.code})"
     severity = Severity.WARNING if reaction.is_security_exception else Severity.INFO
     core.health.note("foreign-agent-refused", text, at.boot, severity=severity, advice=reaction.advice)
-    return back_to_co_located(core, at)
+    return back_to_co_located(core, at, pause=PAUSE_SILENT if denial.relayed else PAUSE_REFUSED)
 
 
 # --- acceptances ------------------------------------------------------------------------------------------------------
@@ -165,6 +166,9 @@ def _denied_by_agent(
 
 def _accepted(core: Coordinator, series: RegistrationSeries, answer: Accepted, at: Instant) -> list[Effect]:
     newest = core.registrar.is_newest(answer)
+    if core.registrar.home_address is None:
+        core.registrar.adopt(answer)
+        core.adopt(answer.reply.home_address)
     core.health.mended("home-agent-refused", "home-agent-silent", "registration-not-sent")
     core.message = answer.reply.message or ""
     match series.path:
@@ -271,15 +275,17 @@ def _proved_nearby(
         )
         text = f"The home agent does not vouch for this network when it is asked {who}"
         core.health.note("agent-not-vouched-for", text, at.boot, severity=Severity.ALARM)
-        return back_to_co_located(core, at)
+        # The home agent's signed word against what the last proof said: nothing flows until the next one.
+        core.registrar.binding = None
+        return back_to_co_located(core, at, pause=PAUSE_SILENT)
     late = answer.round_trip > core.round_trips.oldest_proof(core.profile.timers.proof_max_age)
     if not trusted or not newest or late:
         core.registrar.noticed(answer)
-        return back_to_co_located(core, at)
+        return back_to_co_located(core, at, pause=PAUSE_SILENT)
     _trust(core, series, answer, at)
     core.registrar.accepted(series, answer)
     if core.registrar.binding is None:
-        return back_to_co_located(core, at)
+        return back_to_co_located(core, at, pause=PAUSE_SILENT)
     core.registrar.finish_series()
     core.vicinity.accepted(path, answer.challenge)
     core.health.mended("foreign-agent-refused", "agent-not-vouched-for", "agent-left")

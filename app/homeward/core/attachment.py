@@ -10,7 +10,8 @@ class Attachments:
     """Numbers the stays on links; every change of connectivity is a new stay (R-63, R-64)."""
 
     def __init__(self, home_address: IPv4Address) -> None:
-        self._home_address = home_address
+        self.home_address = home_address
+        """Never a care-of address; 0.0.0.0 while none is assigned."""
         self._links: dict[int, Link] = {}
         self._serial = 0
         self.current: Attachment | None = None
@@ -115,7 +116,7 @@ class Attachments:
             return None
         for interface in link.addresses:
             ip = interface.ip
-            if not (ip.is_link_local or ip.is_loopback or ip.is_unspecified or ip == self._home_address):
+            if not (ip.is_link_local or ip.is_loopback or ip.is_unspecified or ip == self.home_address):
                 return ip
         return None
 

@@ -24,7 +24,7 @@ from homeward.core.roam_log import RoamLog
 from homeward.core.round_trips import RoundTrips
 from homeward.core.secure_path import SecurePath
 from homeward.core.vicinity import Vicinity
-from homeward.model.access import AgentPath, ClearPath, HomePath, Path, VpnPath
+from homeward.model.access import AgentPath, Attachment, ClearPath, HomePath, Path, VpnPath
 from homeward.model.effects import ApplyPlan, Effect
 from homeward.model.inputs import (
     AgentAdvertised,
@@ -139,7 +139,8 @@ class Coordinator:
         match fact:
             case LinksObserved(links):
                 changed = self.attachments.observe(links)
-                self.other_links.observe(self.attachments.others, at.boot)
+                others = (other for other in self.attachments.others if self._may_be_asked(other))
+                self.other_links.observe(tuple(others), at.boot)
                 self.health.no_address(self.attachments.links_without_address, at.boot)
                 effects = self.connectivity_changed(at) if changed else []
                 self.vicinity.look_around(self.attachments.waiting, at.boot)
@@ -189,7 +190,7 @@ class Coordinator:
         known = self.round_trips.on(attachment.gateway)
         self.registrar.round_trip = known
         self.boundary = Boundary(attachment, at.boot, patience=PATIENCE * (known or 0.0))
-        if any(attachment.care_of_address in network for network in self.profile.ask_not_on):
+        if not self._may_be_asked(attachment):
             self.vicinity.discovery.detach()
             text = "Not trusted: the profile says never to ask the home agent in clear on this network"
             self.boundary.refused(Reason.NOT_ASKED, text, at.boot)
@@ -203,6 +204,10 @@ class Coordinator:
         if self.secure_path:
             effects += self.secure_path.attach(attachment, at.boot, rebuild=rebuild)
         return effects
+
+    def _may_be_asked(self, attachment: Attachment) -> bool:
+        """Whether the profile lets the home agent be asked in clear there (R-51)."""
+        return not any(attachment.care_of_address in network for network in self.profile.ask_not_on)
 
     def clear_path(self) -> ClearPath:
         """The path in clear from the attachment in use."""
@@ -225,6 +230,11 @@ class Coordinator:
     def tunnel_in_udp(self, at: Instant) -> list[Effect]:
         """After a registration: see to the keepalives of a tunnel in UDP, or that there are none (R-236)."""
         return timing.begin_keepalive(self, at)
+
+    def adopt(self, home_address: IPv4Address) -> None:
+        """The home agent has assigned this home address (R-274)."""
+        self.attachments.home_address = home_address
+        self.other_links.peer = self.registrar.peer
 
     def transmit(self, at: Instant) -> list[Effect]:
         """Whatever request is due now."""
@@ -264,7 +274,6 @@ class Coordinator:
     def _ask_about_others(self, at: Instant) -> list[Effect]:
         if not self.may_ask_about_others():
             return []
-        self.other_links.peer = self.registrar.peer
         current, binding = self.attachments.current, self.registrar.binding
         taken = frozenset(
             ([current.care_of_address] if current else [])

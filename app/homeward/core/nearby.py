@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from homeward.core.agent_discovery import Change
+from homeward.core.vicinity import PAUSE_REFUSED
 from homeward.model.access import AgentPath, ClearPath, HomePath
 from homeward.model.effects import AnnounceHomeAddress, Effect
 from homeward.model.health import Severity
@@ -58,7 +59,7 @@ def start(core: Coordinator, path: AgentPath | HomePath, at: Instant) -> None:
     """A new series by an agent or from the home link."""
     vicinity = core.vicinity
     if isinstance(path, HomePath):
-        core.registrar.start_local(path, at.boot)
+        core.registrar.start_local(path, at.boot, bucket=vicinity.bucket)
         return
     core.registrar.start_local(
         path,
@@ -66,13 +67,17 @@ def start(core: Coordinator, path: AgentPath | HomePath, at: Instant) -> None:
         lifetime=vicinity.lifetime_at(path),
         share=vicinity.share_with(path),
         udp_tunnel=vicinity.udp_tunnel_through(path),
+        bucket=vicinity.bucket,
     )
 
 
-def back_to_co_located(core: Coordinator, at: Instant, *, come_back: bool = False) -> list[Effect]:
+def back_to_co_located(
+    core: Coordinator, at: Instant, *, come_back: bool = False, pause: float = PAUSE_REFUSED
+) -> list[Effect]:
     """Leave agent or home link, and register the care-of address of our own anew.
 
-    With `come_back` the way may be tried again at once when it shows up again, as after an agent that fell silent.
+    With `come_back` the way may be tried again at once when it shows up again, as after an agent that fell silent;
+    else nothing nearby is tried for `pause` seconds or longer.
     """
     if core.vicinity.path is not None and not come_back:
         where = core.vicinity.path
@@ -80,7 +85,7 @@ def back_to_co_located(core: Coordinator, at: Instant, *, come_back: bool = Fals
         core.health.note(
             "agent-left", f"The {who} is left alone for a while", at.boot, severity=Severity.INFO
         )
-    effects = list(core.vicinity.leave(None if come_back else at.boot))
+    effects = list(core.vicinity.leave(None if come_back else at.boot, pause=pause))
     core.registrar.local = None
     core.registrar.start_clear(core.clear_path(), at.boot)
     return effects + core.transmit(at)

@@ -100,12 +100,13 @@ class Registrar:
         lifetime: int = LIFETIME_INFINITE,
         share: AgentShare | None = None,
         udp_tunnel: UdpTunnelRequest | None = None,
+        bucket: TokenBucket | None = None,
     ) -> None:
         """A new series through a foreign agent, which takes no longer `lifetime` than this, or from the home link."""
         most = LIFETIME_DEREGISTER if isinstance(path, HomePath) else min(self.wishes.lifetime, lifetime)
         terms = Terms(self.wishes.encapsulation, udp_tunnel, share=share or AgentShare())
         self.local = self._series(path, terms, lifetime=most, transmissions=LOCAL_TRANSMISSIONS)
-        self.local.start(at)
+        self.local.start(at if bucket is None else bucket.take(at))
 
     def finish_series(self) -> None:
         """All that was asked has been answered by one proof."""
@@ -166,18 +167,20 @@ class Registrar:
             )
 
     def noticed(self, answer: Accepted) -> None:
-        """What every authentic answer teaches: the Identification is used up, and a home address may be assigned."""
+        """What every authentic answer teaches: the Identification is used up, and how far revocations have come."""
         nonces = self.peer.replay is ReplayStyle.NONCES
         self.source.accepted(answer.reply.identification if nonces else answer.request.identification)
         support = answer.reply.revocation_support
         self.revocation_floor = support.timestamp if support is not None else None
-        if self.peer.home_address == ASSIGNED:
-            self.peer = replace(self.peer, home_address=answer.reply.home_address)
 
     def denied(self, denial: Denied) -> None:
         """A signed denial uses a nonce up as well as an acceptance does (R-176)."""
         if self.peer.replay is ReplayStyle.NONCES:
             self.source.accepted(denial.reply.identification)
+
+    def adopt(self, answer: Accepted) -> None:
+        """From now on the home address is the one that the home agent has assigned (R-274)."""
+        self.peer = replace(self.peer, home_address=answer.reply.home_address)
 
     def is_newest(self, answer: Accepted) -> bool:
         """Whether no request left after the one that this answers (X-27)."""

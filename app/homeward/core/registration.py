@@ -203,7 +203,10 @@ class RegistrationSeries:
             udp_tunnel=terms.udp_tunnel,
             revocation_support=RevocationSupport(high32(identification)) if terms.revocable else None,
         )
-        self.pending = Pending(identification, at, self._lifetime)
+        again = self.pending is not None and self.pending.identification == identification
+        if not again:
+            # An answer to a packet that is sent twice may be one to the first.
+            self.pending = Pending(identification, at, self._lifetime)
         self._left -= 1
         self.deadline = at.boot + self._timeout
         self._timeout *= 2

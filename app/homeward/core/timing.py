@@ -9,11 +9,13 @@ from homeward.core.answers import RETRY_TUNNEL
 from homeward.core.boundary import Reason
 from homeward.core.keepalive import Keepalive
 from homeward.core.nearby import back_to_co_located
+from homeward.core.vicinity import PAUSE_SILENT
 from homeward.model.access import AgentPath, ClearPath, HomePath, VpnPath
 from homeward.model.effects import Effect, SendRegistration
 from homeward.model.health import Severity
 from homeward.model.instant import Instant
 from homeward.model.nat_traversal import TunnelKind
+from homeward.model.plan import Tunnelled
 from homeward.model.status import Trust
 from homeward.wire.ip_in_ip import TUNNEL_TTL
 
@@ -39,7 +41,7 @@ def _deadlines(core: Coordinator) -> tuple[float | None, ...]:
         core.boundary.deadline if core.boundary else None,
         core.secure_path.deadline if core.secure_path else None,
         core.vicinity.next_deadline(),
-        core.keepalive.deadline if core.keepalive else None,
+        core.keepalive.deadline if core.keepalive and _tunnel_flows(core) else None,
         core.other_links.next_deadline() if core.may_ask_about_others() else None,
     )
 
@@ -51,6 +53,8 @@ def _renew_at(core: Coordinator) -> float | None:
         return None
     if isinstance(binding.path, VpnPath):
         return binding.renew if core.traffic_flows else None
+    if not isinstance(binding.path, ClearPath) and binding.path != core.vicinity.path:
+        return None  # It is being left for a care-of address of our own.
     timers = core.profile.timers
     monitor = binding.since + timers.monitor - timers.monitor_grace
     return monitor if binding.renew is None else min(monitor, binding.renew)
@@ -81,7 +85,7 @@ def deadline_passed(core: Coordinator, at: Instant) -> list[Effect]:
         core.plan = None
     if core.secure_path:
         effects += core.secure_path.deadline_passed(at.boot)
-    effects += _discover(core, at)
+    effects += core.vicinity.deadline_passed(at.boot)
     effects += _keep_alive(core, at)
     return effects + transmit(core, at)
 
@@ -92,11 +96,10 @@ def _renew(core: Coordinator, at: Instant) -> None:
         core.start_again(binding.path, at)
 
 
-def _discover(core: Coordinator, at: Instant) -> list[Effect]:
-    """Agents that have fallen silent are forgotten (R-121), and asked for again."""
-    discovery = core.vicinity.discovery
-    discovery.expired(at.boot)
-    return list(discovery.due(at.boot))
+def _tunnel_flows(core: Coordinator) -> bool:
+    """Whether packets go through the tunnel in UDP of the present binding, as far as the kernel has confirmed."""
+    binding, traffic = core.registrar.binding, core.applied_traffic
+    return binding is not None and isinstance(traffic, Tunnelled) and traffic.udp
 
 
 def begin_keepalive(core: Coordinator, at: Instant) -> list[Effect]:
@@ -118,7 +121,7 @@ def begin_keepalive(core: Coordinator, at: Instant) -> list[Effect]:
 def _keep_alive(core: Coordinator, at: Instant) -> list[Effect]:
     """R-236; and R-238: a translator that has forgotten us is told anew where we are by a registration."""
     keepalive, binding = core.keepalive, core.registrar.binding
-    if keepalive is None or binding is None:
+    if keepalive is None or binding is None or not _tunnel_flows(core):
         return []
     octets = keepalive.due(at.boot)
     if keepalive.is_dead and core.registrar.series_for(binding.path) is None:
@@ -148,7 +151,7 @@ def transmit(core: Coordinator, at: Instant) -> list[Effect]:
                 core.health.note("home-agent-silent", text, at.boot)
                 core.registrar.retry_tunnel_at = at.boot + RETRY_TUNNEL
             case AgentPath() | HomePath():
-                effects += back_to_co_located(core, at)
+                effects += back_to_co_located(core, at, pause=PAUSE_SILENT)
     return effects
 
 

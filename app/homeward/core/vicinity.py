@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 from homeward.core.agent_discovery import AgentDiscovery, Heard, KnownAgent
 from homeward.core.challenges import Challenges, ForeignKeys
 from homeward.core.clock_sync import Entropy
+from homeward.core.pacing import TokenBucket
 from homeward.core.registration import AgentShare
 from homeward.model.access import AgentPath, Attachment, HomePath, Link
 from homeward.model.agent import AgentFlags
@@ -22,7 +23,15 @@ from homeward.model.nat_traversal import UdpTunnelRequest
 from homeward.model.profile import ForeignAgentUse, Profile
 
 LEFT_ALONE = 60.0
-"""Seconds for which a foreign agent, or a home link, that refused or fell silent is not tried again."""
+"""Seconds for which a foreign agent, or a home link, that refused or fell silent is not tried again; then doubled."""
+LEFT_ALONE_MAX = 960.0
+PAUSE_REFUSED = 1.0
+"""Seconds before anything else is tried after a refusal, doubled each time: a crowd of agents is no storm (R-163)."""
+PAUSE_SILENT = 20.0
+"""The same after a try that may have moved the binding away for seconds."""
+PAUSE_MAX = 640.0
+SHORTEST_LIFETIME = 10
+"""An agent that takes no registration for so many seconds is of no use: the binding would end again and again."""
 CHALLENGE_TRIES = 2
 """Requests in a row that may fail for the sake of a challenge before the agent is left."""
 
@@ -39,6 +48,11 @@ class Vicinity:
         """What is tried or used at present."""
         self._looking: tuple[int, int] | None = None
         self._left: dict[object, float] = {}
+        self._times_left: dict[object, int] = {}
+        self._pause = 0.0
+        self._not_before = 0.0
+        self.bucket = TokenBucket()
+        """Whatever agents say of themselves, requests to them are paced like those on a flapping link (X-22)."""
         self._lifetimes: dict[IPv4Address, int] = {}
         self._challenges = Challenges(keys)
         self._challenged = 0
@@ -62,6 +76,8 @@ class Vicinity:
         else:
             self.discovery.attach(attachment.link_index, attachment.link_name, attachment.care_of_address, at)
         self._left.clear()
+        self._times_left.clear()
+        self._pause = self._not_before = 0.0
         self._lifetimes.clear()
         self._challenges.forget()
         self._challenged = 0
@@ -75,8 +91,7 @@ class Vicinity:
 
     def wish(self, attachment: Attachment, home_address: IPv4Address | None, at: float) -> LocalPath | None:
         """The best that this link offers now, None for the co-located care-of address."""
-        self._left = {what: until for what, until in self._left.items() if at < until}
-        if home_address is None:
+        if home_address is None or (at < self._not_before and self.path is None):
             return None
         home = HomePath(attachment.link_index, attachment.link_name, home_address)
         if self._is_home(attachment) and home not in self._left:
@@ -94,8 +109,16 @@ class Vicinity:
 
     def next_deadline(self) -> float | None:
         """When to solicit again, to forget an agent, or to try again what was left."""
-        moments = [self.discovery.deadline, *self._left.values()]
+        moments = [self.discovery.deadline, *self._left.values(), self._not_before or None]
         return min((moment for moment in moments if moment is not None), default=None)
+
+    def deadline_passed(self, at: float) -> tuple[Effect, ...]:
+        """Agents that have fallen silent are forgotten (R-121), others are asked for, what was left may be tried."""
+        self._left = {what: until for what, until in self._left.items() if at < until}
+        if at >= self._not_before:
+            self._not_before = 0.0
+        self.discovery.expired(at)
+        return self.discovery.due(at)
 
     # --- what to say to an agent ------------------------------------------------------------------------------------
 
@@ -125,13 +148,15 @@ class Vicinity:
     def accepted(self, path: LocalPath, challenge: bytes | None) -> None:
         """The registration by this path stands."""
         self._challenged = 0
+        self._pause = 0.0
+        self._times_left.pop(self._key(path), None)
         if isinstance(path, AgentPath):
             self._challenges.returned(path.agent, challenge)
             self.discovery.registered()
 
     def refuse_lifetime(self, path: AgentPath, most: int) -> bool:
         """Code 69: whether a shorter lifetime is worth another request."""
-        shorter = 0 < most < self.lifetime_at(path)
+        shorter = SHORTEST_LIFETIME <= most < self.lifetime_at(path)
         if shorter:
             self._lifetimes[path.agent] = most
         return shorter
@@ -148,18 +173,25 @@ class Vicinity:
             return False
         return True
 
-    def leave(self, at: float | None = None) -> tuple[Effect, ...]:
-        """Go by this path no longer; with `at`, do not come back to it for LEFT_ALONE seconds."""
+    def leave(self, at: float | None = None, *, pause: float = PAUSE_REFUSED) -> tuple[Effect, ...]:
+        """Go by this path no longer; with `at`, do not come back to it, nor try another one, for a while."""
         path, self.path = self.path, None
         if path is None:
             return ()
         if at is not None:
-            self._left[self._key(path)] = at + LEFT_ALONE
+            self._leave_alone(self._key(path), at)
+            self._pause = min(max(2 * self._pause, pause), PAUSE_MAX)
+            self._not_before = at + self._pause
         return (WithdrawHomeAddress(path),) if isinstance(path, HomePath) else ()
 
     def leave_agent(self, path: AgentPath, at: float) -> None:
         """The whole agent is of no use, whichever of its care-of addresses."""
-        self._left[path.agent] = at + LEFT_ALONE
+        self._leave_alone(path.agent, at)
+
+    def _leave_alone(self, what: object, at: float) -> None:
+        times = self._times_left.get(what, 0)
+        self._times_left[what] = times + 1
+        self._left[what] = at + min(LEFT_ALONE * 2 ** min(times, 10), LEFT_ALONE_MAX)
 
     # --- how --------------------------------------------------------------------------------------------------------
 
@@ -174,10 +206,13 @@ class Vicinity:
     ) -> AgentPath | None:
         """The path by this agent that nothing speaks against, the one in use before all others (R-118)."""
         serves = isinstance(self.path, AgentPath) and self.path.agent == agent.address
-        if agent.address in self._left or (agent.advertisement.is_busy and not serves):
+        advertisement = agent.advertisement
+        if agent.address in self._left or (advertisement.is_busy and not serves):
+            return None
+        if advertisement.registration_lifetime < SHORTEST_LIFETIME:
             return None
         own = attachment.care_of_address
-        offered = agent.advertisement.care_of_addresses if use is ForeignAgentUse.PREFER else (own,)
+        offered = advertisement.care_of_addresses if use is ForeignAgentUse.PREFER else (own,)
         paths = [
             AgentPath(
                 attachment.link_index,
@@ -188,6 +223,7 @@ class Vicinity:
                 care_of,
             )
             for care_of in offered
+            if care_of != home_address and not care_of.is_multicast and not care_of.is_unspecified
         ]
         if self.path in paths:
             return self.path if isinstance(self.path, AgentPath) else None
@@ -199,11 +235,8 @@ class Vicinity:
             return False
         if attachment.care_of_address in network:
             return True
-        return any(
-            AgentFlags.HOME_AGENT in agent.advertisement.flags
-            and (agent.address == self._profile.home_agent.address or agent.address in network)
-            for agent in self.discovery.agents
-        )
+        agent = self.discovery.known(self._profile.home_agent.address)
+        return agent is not None and AgentFlags.HOME_AGENT in agent.advertisement.flags
 
     def _key(self, path: LocalPath) -> object:
         return path if isinstance(path, HomePath) else (path.agent, path.care_of_address)
