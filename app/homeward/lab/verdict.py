@@ -43,7 +43,7 @@ def judge(story: Story, director: Director, out: Path, say: Say) -> Timeline:
     leaks = tuple(findings.get("leaks", ("the captures could not be audited",)))
     passed = (
         len(stages) == len(story.scenes)
-        and all(_reached(stage, played) for stage, played in zip(stages, director.played, strict=True))
+        and all(map(_reached, stages, director.played, [None, *director.played[:-1]]))
         and all(_flowed(stage) for stage in stages[1:])
         and tcp.sha256_equal
         and tcp.resets == 0
@@ -62,11 +62,16 @@ def judge(story: Story, director: Director, out: Path, say: Say) -> Timeline:
     return timeline
 
 
-def _reached(stage: StageResult, played: Played) -> bool:
+def _reached(stage: StageResult, played: Played, before: Played | None) -> bool:
+    # Where nothing passed before, it is one interruption to the client, whose verdict fell in the stage before.
+    goes_on = before is not None and before.scene.expect is AccessMode.NONE
+    timed = (
+        stage.verdict_ms is not None or not played.moved or goes_on or played.scene.expect is AccessMode.NONE
+    )
     return (
         stage.reached == stage.expected
         and stage.trusted == (stage.expected not in (AccessMode.MC.value, AccessMode.NONE.value))
-        and (stage.verdict_ms is not None or not played.moved or stage.expected == AccessMode.NONE.value)
+        and timed
     )
 
 

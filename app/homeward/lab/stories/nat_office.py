@@ -42,13 +42,13 @@ NAT_OFFICE: Final = Story(
             AccessMode.F,
             "In another branch, with a foreign agent behind its NAT. The agent takes the data as it is, and it is the "
             "agent's tunnel that goes in UDP.",
-            seconds=3.0,
+            seconds=2.5,
         ),
         Scene(
             "trust1",
             AccessMode.C,
             "At the desk, where nothing stands between: the tunnel is IP-in-IP again.",
-            seconds=3.0,
+            seconds=2.5,
         ),
     ),
 )
