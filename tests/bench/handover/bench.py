@@ -66,6 +66,11 @@ def _work_rows(found: work.Work) -> list[Row]:
     return [
         Row("processor time, new address to open gate", _least(found.moves, "work"), "ms", CPU),
         Row("processor time for the loss of the old network", _least(found.moves, "lost"), "ms"),
+        Row(
+            "processor time, pulled cable to open gate, all in one instant",
+            round(min(found.at_once), 2),
+            "ms",
+        ),
         Row("time, new address to open gate, no delay in the network", _least(found.moves, "took"), "ms"),
         Row("dumps of kernel tables, new address to open gate", max(found.dumps), "", DUMPS),
         Row("dumps of kernel tables, pulled cable to open gate", max(found.dumps_in_all), ""),

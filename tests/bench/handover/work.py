@@ -2,7 +2,8 @@
 """What homewardd works in a hand-over, on the real clock: processor time, whole tables asked for, processes started.
 
 A move here has two halves with a pause between, as where DHCP takes its time: the old network is lost and homewardd
-comes to rest; then the new address is set. The second half ends when the first packet leaves in the tunnel.
+comes to rest; then the new address is set. The second half ends when the first packet leaves in the tunnel. Some more
+moves are made in one instant, without the pause.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
@@ -62,9 +64,13 @@ class Half:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What was found: the moves, and of others how many dumps (from the address on, and in all) and processes."""
+    """What was found: the moves, and of others how many dumps (from the address on, and in all) and processes.
+
+    `at_once` is the processor time, in milliseconds, of moves in one instant.
+    """
 
     moves: tuple[Half, ...]
+    at_once: tuple[float, ...]
     dumps: tuple[int, ...]
     dumps_in_all: tuple[int, ...]
     processes: tuple[int, ...]
@@ -91,10 +97,11 @@ def worked(process: int) -> float:
 
 
 class Gate:
-    """Sees the first packet that leaves in the tunnel, and takes the time, and homewardd's, in that moment."""
+    """Sees the first packet that leaves in the tunnel with a care-of address, and takes the time, and homewardd's."""
 
-    def __init__(self, laptop: Host, process: int) -> None:
+    def __init__(self, laptop: Host, process: int, care_of: IPv4Address) -> None:
         self._process = process
+        self._ends_of_tunnel = care_of.packed + AGENT_ADDRESS.packed
         with network_of(laptop):
             kind = socket.SOCK_DGRAM
             self._tap = socket.socket(socket.AF_PACKET, kind, socket.htons(_ETH_P_ALL))
@@ -121,6 +128,10 @@ class Gate:
                 self._opened.set()
                 return
 
+    @property
+    def seen(self) -> bool:
+        return self._opened.is_set()
+
     def wait(self) -> None:
         """Until it was seen; AssertionError when it is not."""
         seen = self._opened.wait(_PATIENCE)
@@ -143,7 +154,7 @@ async def _move(walk: Walk, watch: Watch, process: int, network: str) -> Half:
         sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with sender:
         sender.bind((str(HOME_ADDRESS), 0))
-        gate = Gate(walk.laptop, process)
+        gate = Gate(walk.laptop, process, walk.address_in(network))
         try:
             # One packet that waits for the gate: it is what shows that it is open.
             sender.sendto(struct.pack("!d", time.monotonic()), (str(CORRESPONDENT_ADDRESS), 9))
@@ -155,6 +166,27 @@ async def _move(walk: Walk, watch: Watch, process: int, network: str) -> Half:
     await watch.trusted_with(walk.address_in(network))
     await asyncio.sleep(_REST)
     return Half(lost * 1e3, (gate.worked - before) * 1e3, (gate.at - at) * 1e3, began, address, gate.wall)
+
+
+async def _move_at_once(walk: Walk, watch: Watch, process: int, network: str) -> float:
+    """Homewardd's time from the pulled cable to the open gate, in milliseconds, where all happens in one instant."""
+    with network_of(walk.laptop):
+        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with sender:
+        sender.bind((str(HOME_ADDRESS), 0))
+        gate = Gate(walk.laptop, process, walk.address_in(network))
+        try:
+            before = worked(process)
+            walk.move(network)
+            while not gate.seen:
+                sender.sendto(b"waits", (str(CORRESPONDENT_ADDRESS), 9))
+                await asyncio.sleep(0.005)
+            gate.wait()
+        finally:
+            gate.close()
+    await watch.trusted_with(walk.address_in(network))
+    await asyncio.sleep(_REST)
+    return (gate.worked - before) * 1e3
 
 
 @contextmanager
@@ -194,13 +226,14 @@ def requests(lines: Iterator[str] | list[str]) -> Iterator[tuple[float, str]]:
 
 async def _measure(state: LabState, folder: Path, say: Say) -> Work:
     walk = Walk(state)
-    networks = [OFFICES[number % 2] for number in range(2 + MOVES + TRACED)]
+    networks = [OFFICES[number % 2] for number in range(2 + 2 * MOVES + TRACED)]
     async with connected(state) as (client, watch):
         process = daemon(walk.laptop)
         for _ in range(2):  # the first of anything takes longer, and is no hand-over
             await _move(walk, watch, process, networks.pop())
         moves = [await _move(walk, watch, process, networks.pop()) for _ in range(MOVES)]
         say(f"homewardd worked {', '.join(f'{move.work:.1f}' for move in moves)} ms")
+        at_once = [await _move_at_once(walk, watch, process, networks.pop()) for _ in range(MOVES)]
         traced = []
         out = folder / "strace"
         with _traced(process, out):
@@ -210,6 +243,7 @@ async def _measure(state: LabState, folder: Path, say: Say) -> Work:
     seen = list(requests(out.read_text().splitlines()))
     return Work(
         tuple(moves),
+        tuple(at_once),
         tuple(_count(seen, "dump", move.address, move.gate) for move in traced),
         tuple(_count(seen, "dump", move.began, move.gate) for move in traced),
         tuple(_count(seen, "process", move.began, move.gate) for move in traced),
