@@ -97,7 +97,7 @@ class RequestIntake:
         station = arrived.hardware_address
         if station[0] & 1 or not any(station):
             return (_dropped(arrived, ForeignFinding.WRONG_SOURCE, "it came from no single station"),)
-        if not self._rates.allow(station, at.boot) or not self._all.allow(None, at.boot):
+        if not self._within_rates(station, at):
             return (_dropped(arrived, ForeignFinding.TOO_OFTEN, "more requests than mobile nodes make"),)
         asked = self._read(arrived, link)
         if isinstance(asked, Rejected):
@@ -109,6 +109,12 @@ class RequestIntake:
         if denial_found is not None:
             return self._deny(arrived, asked.decoded, denial_found, link=link, at=at)
         return (self._relay(asked, at),)
+
+    def _within_rates(self, station: bytes, at: Instant) -> bool:
+        """Visitors' stations are limited each by itself only: no crowd of made-up ones keeps them from renewing."""
+        if not self._rates.allow(station, at.boot):
+            return False
+        return self._visitors.is_station(station) or self._all.allow(None, at.boot)
 
     def _read(
         self, arrived: MobileNodeSpoke, link: AccessLink

@@ -2,6 +2,7 @@
 """A foreign agent's visitor list, and the requests that wait for their replies (RFC 5944 3.7.1)."""
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from ipaddress import IPv4Address
@@ -152,6 +153,7 @@ class VisitorList:
 
     def __init__(self) -> None:
         self._visitors: dict[IPv4Address, Visitor] = {}
+        self._stations: Counter[bytes] = Counter()
         self._expiries: list[tuple[float, IPv4Address]] = []
 
     def __len__(self) -> int:
@@ -166,7 +168,9 @@ class VisitorList:
 
     def put(self, visitor: Visitor) -> None:
         """Make this the only entry of its home address."""
+        self.remove(visitor.home_address)
         self._visitors[visitor.home_address] = visitor
+        self._stations[visitor.hardware_address] += 1
         if visitor.expires is not None:
             heapq.heappush(self._expiries, (visitor.expires, visitor.home_address))
         if len(self._expiries) > 2 * len(self._visitors) + _HEAP_SLACK:
@@ -176,7 +180,16 @@ class VisitorList:
 
     def remove(self, home_address: IPv4Address) -> Visitor | None:
         """Take the entry out and return it; None when there is none."""
-        return self._visitors.pop(home_address, None)
+        gone = self._visitors.pop(home_address, None)
+        if gone is not None:
+            self._stations[gone.hardware_address] -= 1
+            if not self._stations[gone.hardware_address]:
+                del self._stations[gone.hardware_address]
+        return gone
+
+    def is_station(self, hardware_address: bytes) -> bool:
+        """Whether a visitor has this station."""
+        return hardware_address in self._stations
 
     def next_expiry(self) -> float | None:
         """Boot time at which the next visitor ends, None when none ever does."""
@@ -189,7 +202,9 @@ class VisitorList:
         gone: list[Visitor] = []
         while (due := self.next_expiry()) is not None and due <= boot:
             _, home_address = heapq.heappop(self._expiries)
-            gone.append(self._visitors.pop(home_address))
+            visitor = self.remove(home_address)
+            assert visitor is not None
+            gone.append(visitor)
         return gone
 
     def _is_current(self, entry: tuple[float, IPv4Address]) -> bool:

@@ -289,3 +289,18 @@ def test_what_is_no_reply_is_dropped() -> None:
     one = agent()
     for payload in (b"", b"\x63", registration.encode_request(request(), SA), bytes([4, 4, 0, 0])):
         assert len(one.handle(home_spoke(payload), after(0))) == 1
+
+
+def test_a_crowd_of_made_up_stations_keeps_no_visitor_from_renewing() -> None:
+    one = agent()
+    register(one)
+    for n in range(300):
+        message = request(5 + n / 1000, home_address=OTHER_HOME)
+        station = (0x020000100000 + n).to_bytes(6, "big")
+        effects = one.handle(spoke(message, hardware_address=station), after(5 + n / 1000))
+    assert rejected_in(effects).finding is ForeignFinding.TOO_OFTEN
+    assert code_in(exchange(one, request(5.5), reply_to(request(5.5)), 5.5)) == 0
+    stranger = one.handle(
+        spoke(request(5.6, home_address=OTHER_HOME), hardware_address=OTHER_MAC), after(5.6)
+    )
+    assert code_in(stranger) == 66, "who is no visitor has to wait"
