@@ -92,9 +92,10 @@ class Namespace:
 
 
 class AgentNetwork:
-    """The four hosts, cabled and addressed."""
+    """The four hosts, cabled and addressed; `more` are further addresses of the mobile node's host."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more: IPv4Address) -> None:
+        self._more = more
         self.node, self.peer, self.agent, self.router = (Namespace() for _ in range(4))
         try:
             self._build()
@@ -109,6 +110,8 @@ class AgentNetwork:
         self._cable(self.agent, "outside", "to-outside", "192.0.2.1/24")
         for address in (f"{CARE_OF}/24", f"{SECOND_CARE_OF}/24", f"{UNTRUSTED}/32"):
             self.node.ip(f"address add {address} dev lan")
+        for address in self._more:
+            self.node.ip(f"address add {address}/24 dev lan")
         self.node.ip("route add default via 10.1.1.1")
         self.peer.ip(f"address add {PEER}/24 dev lan")
         self.peer.ip("route add default via 10.0.1.1")
@@ -117,6 +120,7 @@ class AgentNetwork:
         self.agent.ip("route add default via 10.0.0.1")
         self.router.setting("ipv4/ip_forward", "1")
         self.router.ip(f"route add 10.77.0.0/24 via {AGENT}")
+        self.router.ip(f"route add 10.79.0.0/24 via {AGENT}")
         self.router.ip(f"route add {OTHER_HOME} via {AGENT}")
         self.router.ip(f"route add {UNTRUSTED} via {CARE_OF}")
         for host in (self.agent, self.router):
@@ -128,6 +132,15 @@ class AgentNetwork:
         self.router.ip(f"address add {router_address} dev {router_name}")
         self.router.ip(f"link set dev {router_name} up")
         host.ip(f"link set dev {name} up")
+
+    def add_home_link(self, station: Namespace, address: str, agent_address: str) -> None:
+        """A link `home` of the agent's host, with another host at its other end, whose `lan` it is."""
+        self.agent.ip(f"link add home type veth peer name lan netns {station.pid}")
+        self.agent.ip(f"address add {agent_address}/24 dev home")
+        self.agent.ip("link set dev home up")
+        station.ip(f"address add {address}/24 dev lan")
+        station.ip("link set dev lan up")
+        station.ip(f"route add default via {agent_address}")
 
     def close(self) -> None:
         """Take all hosts down."""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Packets in and out of the tunnels: a TUN device on the kernel's side, raw sockets and UDP 434 on the network's.
 
-The kernel cuts packets to the device's MTU, or refuses them with ICMP where they may not be cut; for tunnels that take
-more than IP-in-IP, and for ways that are narrower than our own links, the tunnel table does the same. So no tunnel
-packet is ever fragmented. Where the way to a care-of address is narrower, routers say so by ICMP; that is passed on to
-the sender (R-287) and remembered (R-288), and what else they say is judged in agents/tunnel_errors.py.
+The device takes packets as long as our links do. What is too long for its tunnel is cut before it, or refused with
+ICMP where it may not be cut, in one place (agents/tunnels.py), so that no tunnel packet is ever fragmented. Where the
+way to a care-of address is narrower, routers say so by ICMP; that is passed on to the sender (R-287) and remembered
+(R-288), and what else they say is judged in agents/tunnel_errors.py.
 
 Receive merging (GRO) is switched off on the inside links: it merges TCP segments inside IP-in-IP, and the raw socket
 gets packets that are too long and have unfinished checksums.
@@ -33,7 +33,6 @@ from homeward.agents.agent_events import Forward, StopForwarding
 from homeward.agents.path_mtu import LEAST
 from homeward.agents.tunnels import Dropped, TellSender, TunnelPacket, TunnelTable
 from homeward.model.errors import AdapterError
-from homeward.wire.ip_in_ip import OVERHEAD
 
 log: Final = logging.getLogger("links")
 
@@ -78,10 +77,9 @@ class Forwarding:
         """Take over or make the device, and begin to forward. Raises AdapterErrors, OSError."""
         narrowest = max(LEAST, min((link_mtu(link) for link in self._inside.names), default=_ETHERNET_MTU))
         self._table = self._new_table(narrowest)
-        mtu = narrowest - OVERHEAD
         self._device = open_tun(AGENT_DEVICE)
         self._holds_device = True
-        self.routes.bring_up(mtu=mtu, forward_from=self._inside.names)
+        self.routes.bring_up(mtu=narrowest, forward_from=self._inside.names)
         if self._home_network is not None:
             self.routes.add(self._home_network)
         for link in sorted(self._inside.names):
@@ -89,7 +87,9 @@ class Forwarding:
         self._silence_errors()
         self._sockets.open(each.protocol for each in self._settings.policy.encapsulations)
         asyncio.get_running_loop().add_reader(self._device, self._take_from_device)
-        log.info(entry("forwarding-started", device=AGENT_DEVICE, mtu=mtu, home_network=self._home_network))
+        log.info(
+            entry("forwarding-started", device=AGENT_DEVICE, mtu=narrowest, home_network=self._home_network)
+        )
 
     def stop(self) -> None:
         """Remove the device with its routes, and close the sockets. Raises AdapterErrors."""

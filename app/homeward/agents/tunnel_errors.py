@@ -17,8 +17,8 @@ from homeward.wire.udp_tunnel import TUNNEL_DATA_TYPE
 
 PATIENCE: Final = 3.0
 """Seconds for which an endpoint must be reported unreachable before anybody is told."""
-MEMORY: Final = 10.0
-"""Seconds after which a report is about another time."""
+MEMORY: Final = 30.0
+"""Seconds after which a report is about another time: routers limit how often they say the same."""
 
 _ICMP_HEADER: Final = 8
 _UNREACHABLE: Final = 3
