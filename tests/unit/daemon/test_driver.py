@@ -3,15 +3,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
 
 from homeward.daemon.driver import Driver
-from homeward.model.access import HomePath
+from homeward.model.access import AgentPath, HomePath
 from homeward.model.errors import IkeError, PlanError, Unavailable
 from homeward.model.inputs import DatagramReceived
-from homeward.model.plan import EMPTY_PLAN, Held, NetworkPlan
+from homeward.model.plan import EMPTY_PLAN, Held, NetworkPlan, ViaAgent
 from homeward.model.secret import Secret
 from homeward.model.status import ClientState
 from homeward.model.vpn import VpnState
@@ -209,3 +210,19 @@ async def test_agents_are_heard_on_access_links_with_a_carrier_until_the_end(lap
     await laptop.driver.stop()
     assert laptop.agents.watched == frozenset()
     assert laptop.home_links.announced is None
+
+
+@pytest.mark.rows("R-230")
+async def test_the_sockets_of_whatever_carries_traffic_keep_their_ports(laptop: Driven) -> None:
+    await laptop.driver.start()
+    await settle()
+    home, agent = IPv4Address("10.77.0.10"), IPv4Address("10.1.3.1")
+    by_agent = AgentPath(2, "eth0", home, agent, b"\2\0\0\0\0\1", agent)
+    for path in (by_agent, HomePath(2, "eth0", home)):
+        laptop.registrations.send(path, agent, b"request", ttl=255)
+    plan = laptop.driver._core.plan
+    assert plan is not None
+    laptop.driver._core.plan = replace(plan, traffic=ViaAgent(by_agent, 1480))
+    laptop.driver._retain_sockets()
+    assert by_agent in laptop.registrations._ports
+    assert HomePath(2, "eth0", home) not in laptop.registrations._ports

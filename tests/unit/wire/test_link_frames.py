@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Frames that we make ourselves, held against scapy's; and ARP."""
 
+from contextlib import suppress
 from ipaddress import IPv4Address
 
 import pytest
@@ -86,3 +87,9 @@ def test_other_messages_than_those_of_ethernet_and_ipv4_are_refused() -> None:
     for length in range(28):
         with pytest.raises(Truncated):
             arp.decode(right[:length])
+
+
+@given(st.binary(max_size=60))
+def test_whatever_comes_as_arp_is_read_or_refused(octets: bytes) -> None:
+    with suppress(WireError):
+        assert arp.encode(arp.decode(octets)) == octets[:28]
