@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The home link of the real home agent: ARP in the name of a node that is away, and what is said when it comes back."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+from scapy.layers.l2 import ARP, Ether
+
+from tests.component.agent_modes import AT_HOME, Station, request, running
+from tests.component.agent_network import AGENT, CARE_OF, AgentNetwork, AgentProcess, Namespace, udp
+
+pytestmark = pytest.mark.root
+
+NEIGHBOUR = IPv4Address("10.79.0.20")
+OUR_MAC = "02:00:00:00:79:01"
+THEIR_MAC = "02:00:00:00:79:20"
+NOBODY = "00:00:00:00:00:00"
+EVERYBODY = "ff:ff:ff:ff:ff:ff"
+
+
+@pytest.fixture(scope="module")
+def station() -> Iterator[Namespace]:
+    made = Namespace()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def network(station: Namespace) -> Iterator[AgentNetwork]:
+    made = AgentNetwork()
+    made.add_home_link(station, str(NEIGHBOUR), "10.79.0.1")
+    station.ip(f"link set dev lan address {THEIR_MAC}")
+    made.agent.ip(f"link set dev home address {OUR_MAC}")
+    # The strict check, which the agent has to loosen: a node that is home again speaks while its route is a tunnel.
+    made.agent.setting("ipv4/conf/home/rp_filter", "1")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def agent(network: AgentNetwork, tmp_path: Path) -> Iterator[AgentProcess]:
+    with running(network, tmp_path) as process:
+        yield process
+
+
+class Link:
+    """All ARP on the home link, heard by the neighbour, who may also be the mobile node that is at home."""
+
+    def __init__(self, station: Namespace) -> None:
+        with station.entered():
+            self._opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
+        self._opened.bind(("lan", 0x0806))
+
+    def close(self) -> None:
+        self._opened.close()
+
+    def ask(self, address: IPv4Address, *, by: IPv4Address = NEIGHBOUR) -> None:
+        question = ARP(op=1, hwsrc=THEIR_MAC, psrc=str(by), hwdst=NOBODY, pdst=str(address))
+        self._opened.send(bytes(Ether(src=THEIR_MAC, dst=EVERYBODY, type=0x0806) / question))
+
+    def hear(self, seconds: float, *, about: IPv4Address = AT_HOME) -> list[Ether]:
+        """Whatever others say from or of an address within this time."""
+        heard = []
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._opened.settimeout(left)
+            try:
+                frame, where = self._opened.recvfrom(200)
+            except TimeoutError:
+                break
+            read = Ether(frame)
+            if where[2] != socket.PACKET_OUTGOING and read[ARP].psrc == str(about):
+                heard.append(read)
+        return heard
+
+
+@pytest.fixture
+def link(station: Namespace, network: AgentNetwork) -> Iterator[Link]:
+    made = Link(station)
+    yield made
+    made.close()
+
+
+def is_gratuitous(frame: Ether, hardware: str) -> bool:
+    message = frame[ARP]
+    return (frame.dst, message.psrc, message.pdst, message.hwsrc) == (
+        EVERYBODY,
+        str(AT_HOME),
+        str(AT_HOME),
+        hardware,
+    )
+
+
+@pytest.mark.rows("R-201", "R-203")
+def test_away_and_home_again(
+    agent: AgentProcess, network: AgentNetwork, station: Namespace, link: Link
+) -> None:
+    link.ask(AT_HOME)
+    assert link.hear(0.1) == []  # not away: nobody answers for it
+
+    away = Station(network, CARE_OF, 4)
+    assert away.ask(home_address=AT_HOME).code == 0
+    told = link.hear(1.3)
+    assert len(told) == 3  # repeated, in case a broadcast is lost
+    assert all(is_gratuitous(each, OUR_MAC) for each in told)
+    link.ask(AT_HOME)
+    (answer,) = link.hear(0.15)
+    assert (answer.dst, answer[ARP].op, answer[ARP].hwsrc) == (THEIR_MAC, 2, OUR_MAC)
+    assert (answer[ARP].psrc, answer[ARP].pdst) == (str(AT_HOME), str(NEIGHBOUR))
+    neighbour = udp(station, NEIGHBOUR)
+    neighbour.sendto(b"hello", (str(AT_HOME), 7001))
+    assert away.raw[4].recv(2000)[40 + 8 :] == b"hello"
+
+    # Denied: nothing changes.
+    station.ip(f"address add {AT_HOME}/24 dev lan")
+    at_home = udp(station, AT_HOME)
+    wrong = request(AT_HOME, home_address=AT_HOME, lifetime=0, home_agent=NEIGHBOUR)
+    at_home.sendto(wrong, (str(AGENT), 434))
+    assert at_home.recv(200)[1] == 136
+    link.hear(0.05)  # the neighbour's own kernel asked too
+    link.ask(AT_HOME)
+    assert [each[ARP].hwsrc for each in link.hear(0.1)] == [OUR_MAC]
+    # It announces itself, and is not contradicted.
+    link.ask(AT_HOME, by=AT_HOME)
+    assert link.hear(0.1) == []
+
+    at_home.sendto(request(AT_HOME, home_address=AT_HOME, lifetime=0), (str(AGENT), 434))
+    assert at_home.recv(200)[1] == 0
+    told = link.hear(1.3)
+    assert len(told) == 3
+    assert all(is_gratuitous(each, THEIR_MAC) for each in told)
+    link.ask(AT_HOME)
+    assert link.hear(0.1) == []
+    station.ip(f"address del {AT_HOME}/24 dev lan")
+    for each in (neighbour, at_home):
+        each.close()
+    away.close()
+
+
+@pytest.mark.rows("R-203")
+def test_an_end_from_afar_is_quiet_and_stops_what_was_being_said(
+    agent: AgentProcess, network: AgentNetwork, link: Link
+) -> None:
+    away = Station(network, CARE_OF)
+    away.ask(home_address=AT_HOME)
+    assert away.ask(home_address=AT_HOME, lifetime=0).code == 0
+    link.hear(0.1)
+    link.ask(AT_HOME)
+    assert link.hear(0.7) == []
+    away.close()
+
+
+@pytest.mark.rows("R-203")
+def test_a_killed_agent_draws_no_packets(network: AgentNetwork, link: Link, tmp_path: Path) -> None:
+    settings = "cat /proc/sys/net/ipv4/conf/home/rp_filter"
+    before = network.agent.run("sh", "-c", settings)
+    away = Station(network, CARE_OF)
+    with running(network, tmp_path) as first:
+        assert network.agent.run("sh", "-c", settings) == "2\n"
+        away.ask(home_address=AT_HOME)
+        link.hear(0.05)
+        first.kill()
+        link.ask(AT_HOME)
+        assert link.hear(0.1) == []
+    with running(network, tmp_path) as second:
+        link.ask(AT_HOME)
+        assert link.hear(0.1) == []
+        assert second.dump()["bindings"] == []
+        away.ask(home_address=AT_HOME)
+        link.ask(AT_HOME)
+        assert OUR_MAC in [each[ARP].hwsrc for each in link.hear(0.1)]
+    link.ask(AT_HOME)
+    assert link.hear(0.1) == []
+    assert before in ("1\n", "2\n")
+    away.close()
