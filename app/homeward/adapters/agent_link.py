@@ -38,6 +38,7 @@ _PACKET_OTHERHOST: Final = 3
 _AUXDATA: Final = struct.Struct("=IIIHHHH")
 _CHECKSUM_NOT_READY: Final = 1 << 3
 _ANCILLARY: Final = 64
+_RECEIVE_BUFFER: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,11 @@ class AgentLink:
         """Begin to hear, on the running event loop. Raises LinkError when there is no such link, NotPermitted."""
         self._observer = observer
         self._open()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything is heard, and can be said."""
+        return self._socket is not None
 
     def refresh(self) -> None:
         """Hear again where the link was taken away and is back under its name. Raises LinkError, NotPermitted."""
@@ -129,6 +135,7 @@ def _open_ears(interface: str, index: int, address: IPv4Address) -> socket.socke
         described = struct.pack("HP", instructions(wanted), ctypes.addressof(program))
         ears.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, described)
         ears.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
+        ears.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         # Only now does it receive anything at all.
         ears.bind((interface, ETHERTYPE_IPV4))
         for group in _GROUPS:

@@ -381,9 +381,9 @@ class ForeignDriver:
     def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        for name, advertiser in self._advertisers.items():
-            self._advertise(name, advertiser.farewell())
-        for link in self._links.values():
+        for name, link in self._links.items():
+            if link.is_open:
+                self._advertise(name, self._advertisers[name].farewell())
             link.stop()
         self._port.stop()
         self._forwarding.stop()

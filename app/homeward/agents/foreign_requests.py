@@ -43,7 +43,7 @@ from homeward.wire.identification import low32
 
 ALL_MOBILITY_AGENTS: Final = IPv4Address("224.0.0.11")
 
-STATION_BURST: Final = 6.0
+STATION_BURST: Final = 10.0
 STATION_PER_SECOND: Final = 2.0
 """How often one station may ask. RFC 5944 section 3.6.3 has a mobile node wait a second or more."""
 ALL_BURST: Final = 60.0
