@@ -27,6 +27,7 @@ from homeward.model.health import Severity
 from homeward.model.inputs import DatagramReceived
 from homeward.model.instant import Instant
 from homeward.model.names import REGISTRATION_PORT
+from homeward.model.plan import Tunnelled
 from homeward.model.status import Trust
 
 if TYPE_CHECKING:
@@ -73,8 +74,13 @@ def received(core: Coordinator, datagram: DatagramReceived, at: Instant) -> list
 
 def _tunnel_answered(core: Coordinator, datagram: DatagramReceived, at: Instant) -> list[Effect]:
     """An echo through the tunnel in UDP: only from the other end of it, by the way it leads (R-231, R-237)."""
-    agent, expected = core.profile.home_agent.address, (datagram.source, datagram.source_port)
-    if expected == (agent, REGISTRATION_PORT) and core.keepalive is not None:
+    tunnel = core.plan.traffic if core.plan is not None else None
+    by_the_way = isinstance(tunnel, Tunnelled) and tunnel.udp and tunnel.path == datagram.path
+    from_its_end = (datagram.source, datagram.source_port) == (
+        core.profile.home_agent.address,
+        REGISTRATION_PORT,
+    )
+    if by_the_way and from_its_end and core.keepalive is not None:
         core.keepalive.answered(datagram.octets, at.boot)
     return []
 
@@ -84,7 +90,7 @@ def _tunnel_answered(core: Coordinator, datagram: DatagramReceived, at: Instant)
 
 def _denied(core: Coordinator, series: RegistrationSeries, denial: Denied, at: Instant) -> list[Effect]:
     """The home agent's own word, signed."""
-    core.registrar.denied(denial)
+    core.registrar.denied(denial.reply)
     reaction = _reaction(core, series, denial.code)
     if _asks_for_less(core, reaction.action):
         core.start_again(series.path, at)
@@ -139,6 +145,8 @@ def _denied_by_agent(
     """A foreign agent's word: a reason to ask it otherwise, or to do without it. Trust and traffic stay as they are."""
     path, vicinity = series.path, core.vicinity
     assert isinstance(path, AgentPath)
+    if denial.relayed is not None:
+        core.registrar.denied(denial.relayed)
     reaction = _reaction(core, series, denial.code)
     again = False
     match reaction.action:
@@ -147,12 +155,13 @@ def _denied_by_agent(
         case Action.NEW_CHALLENGE:
             again = vicinity.refuse_challenge(path, denial.challenge, at.boot)
         case Action.CHANGE_ENCAPSULATION:
-            again = _asks_for_less(core, reaction.action)
+            again = vicinity.encapsulation is None
+            vicinity.encapsulation = Encapsulation.IP_IN_IP
         case Action.TRY_OTHER_CARE_OF:
             pass
         case _:
             vicinity.leave_agent(path, at.boot)
-    if again and not denial.relayed:
+    if again and denial.relayed is None:
         core.start_again(path, at)
         return core.transmit(at)
     text = f"The foreign agent {path.agent} does not serve us: {denial.sentence} (code {denial.code})"
@@ -166,6 +175,10 @@ def _denied_by_agent(
 
 def _accepted(core: Coordinator, series: RegistrationSeries, answer: Accepted, at: Instant) -> list[Effect]:
     newest = core.registrar.is_newest(answer)
+    if core.registrar.home_address not in (None, answer.reply.home_address):
+        text = f"The home agent has assigned {answer.reply.home_address} after {core.registrar.home_address}"
+        core.health.note("reply-rejected", text, at.boot)
+        return []
     if core.registrar.home_address is None:
         core.registrar.adopt(answer)
         core.adopt(answer.reply.home_address)
@@ -268,6 +281,8 @@ def _proved_nearby(
     path = series.path
     assert isinstance(path, AgentPath | HomePath)
     trusted = core.boundary is not None and core.boundary.verdict.trust is Trust.TRUSTED
+    if not answer.trusted_networks_configured and isinstance(path, AgentPath) and path.is_co_located:
+        return _relayed(core, path, answer, at)
     if not answer.trusted_networks_configured:
         core.registrar.noticed(answer)
         who = (
@@ -275,7 +290,8 @@ def _proved_nearby(
         )
         text = f"The home agent does not vouch for this network when it is asked {who}"
         core.health.note("agent-not-vouched-for", text, at.boot, severity=Severity.ALARM)
-        # The home agent's signed word against what the last proof said: nothing flows until the next one (R-78).
+        # The home agent's signed word against what the last proof said, and it sends to that agent now: nothing flows
+        # until the next proof (R-78).
         core.registrar.binding = None
         return back_to_co_located(core, at, pause=PAUSE_SILENT)
     late = answer.round_trip > core.round_trips.oldest_proof(core.profile.timers.proof_max_age)
@@ -291,6 +307,18 @@ def _proved_nearby(
     core.health.mended("foreign-agent-refused", "agent-not-vouched-for", "agent-left")
     core.roams.note("registered", at.boot)
     return core.tunnel_in_udp(at)
+
+
+def _relayed(core: Coordinator, path: AgentPath, answer: Accepted, at: Instant) -> list[Effect]:
+    """The agent's demand is met (R-117): the binding of our own address, registered through it, stays as it was.
+
+    Whoever relays is not where the care-of address is, so that the home agent does not vouch (X-28). That says nothing
+    against the network, whose proof our own requests repeat.
+    """
+    core.registrar.noticed(answer)
+    core.registrar.local = None
+    core.vicinity.leave_agent(path, at.boot)
+    return list(core.vicinity.leave(at.boot))
 
 
 # --- links that do not carry the home address -------------------------------------------------------------------------

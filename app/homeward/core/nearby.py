@@ -44,7 +44,7 @@ def settle(core: Coordinator, at: Instant) -> list[Effect]:
         if isinstance(binding.path, ClearPath):
             return list(vicinity.leave())
         return back_to_co_located(core, at, come_back=True)
-    if wish == binding.path:
+    if wish == binding.path == vicinity.path:
         return []
     effects = list(vicinity.leave())
     vicinity.path = wish
@@ -66,6 +66,7 @@ def start(core: Coordinator, path: AgentPath | HomePath, at: Instant) -> None:
         at.boot,
         lifetime=vicinity.lifetime_at(path),
         share=vicinity.share_with(path),
+        encapsulation=vicinity.encapsulation,
         udp_tunnel=vicinity.udp_tunnel_through(path),
         bucket=vicinity.bucket,
     )

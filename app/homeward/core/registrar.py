@@ -8,7 +8,7 @@ from homeward.core.binding import Binding
 from homeward.core.clock_sync import Entropy
 from homeward.core.nonces import Identifications, repeats_unchanged, source_for
 from homeward.core.pacing import TokenBucket
-from homeward.core.registration import Accepted, AgentShare, Denied, Peer, RegistrationSeries, Terms
+from homeward.core.registration import Accepted, AgentShare, Peer, RegistrationSeries, Terms
 from homeward.model.access import AgentPath, ClearPath, HomePath, Path, VpnPath
 from homeward.model.effects import Effect, SaveIdentification, SendRegistration
 from homeward.model.encapsulation import Encapsulation
@@ -16,7 +16,12 @@ from homeward.model.instant import Instant
 from homeward.model.journal import IdentificationState
 from homeward.model.nat_traversal import UdpTunnelRequest
 from homeward.model.profile import ASSIGNED, ReplayStyle, Timers
-from homeward.model.registration import LIFETIME_DEREGISTER, LIFETIME_INFINITE, Identification
+from homeward.model.registration import (
+    LIFETIME_DEREGISTER,
+    LIFETIME_INFINITE,
+    Identification,
+    RegistrationReply,
+)
 
 LOCAL_TRANSMISSIONS = 2
 """Requests to a foreign agent, or from the home link, before the co-located care-of address is gone back to."""
@@ -99,12 +104,13 @@ class Registrar:
         *,
         lifetime: int = LIFETIME_INFINITE,
         share: AgentShare | None = None,
+        encapsulation: Encapsulation | None = None,
         udp_tunnel: UdpTunnelRequest | None = None,
         bucket: TokenBucket | None = None,
     ) -> None:
         """A new series through a foreign agent, which takes no longer `lifetime` than this, or from the home link."""
         most = LIFETIME_DEREGISTER if isinstance(path, HomePath) else min(self.wishes.lifetime, lifetime)
-        terms = Terms(self.wishes.encapsulation, udp_tunnel, share=share or AgentShare())
+        terms = Terms(encapsulation or self.wishes.encapsulation, udp_tunnel, share=share or AgentShare())
         self.local = self._series(path, terms, lifetime=most, transmissions=LOCAL_TRANSMISSIONS)
         self.local.start(at if bucket is None else bucket.take(at))
 
@@ -173,10 +179,10 @@ class Registrar:
         support = answer.reply.revocation_support
         self.revocation_floor = support.timestamp if support is not None else None
 
-    def denied(self, denial: Denied) -> None:
-        """A signed denial uses a nonce up as well as an acceptance does (R-176)."""
+    def denied(self, reply: RegistrationReply) -> None:
+        """A signed answer that grants nothing uses a nonce up as well as one that does (R-176)."""
         if self.peer.replay is ReplayStyle.NONCES:
-            self.source.accepted(denial.reply.identification)
+            self.source.accepted(reply.identification)
 
     def adopt(self, answer: Accepted) -> None:
         """From now on the home address is the one that the home agent has assigned (R-274)."""

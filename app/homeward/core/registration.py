@@ -101,14 +101,14 @@ class Denied:
 class DeniedByAgent:
     """A foreign agent will not serve us. Mostly unsigned: a ground to leave the agent, never to trust or to close.
 
-    `relayed` says that the home agent had accepted (the foreign agent's error stands beside its reply, R-160).
+    `relayed` is the home agent's signed acceptance where the agent's error stands beside one (R-160).
     """
 
     code: int
     sentence: str
     lifetime: int
     challenge: bytes | None = None
-    relayed: bool = False
+    relayed: RegistrationReply | None = None
 
 
 Outcome = Ignored | Accepted | Resynchronise | Denied | DeniedByAgent
@@ -311,7 +311,7 @@ class RegistrationSeries:
                 return Ignored(f"a malformed addition by the foreign agent ({error})", alarm=False)
             if part.error is not None and reply.is_success:
                 self.pending = self.deadline = None
-                return DeniedByAgent(part.error, sentence_for(part.error), 0, part.challenge, relayed=True)
+                return DeniedByAgent(part.error, sentence_for(part.error), 0, part.challenge, relayed=reply)
             challenge = part.challenge
         self.pending = None
         self.deadline = None

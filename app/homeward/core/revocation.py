@@ -38,7 +38,9 @@ def revoked(core: Coordinator, datagram: DatagramReceived, at: Instant) -> list[
     effects: list[Effect] = [SendRegistration(datagram.path, datagram.source, octets, TUNNEL_TTL)]
     binding = core.registrar.binding
     obeyed = message.identifier == core.registrar.last_revocation
-    if obeyed or binding is None or binding.path.care_of_address != message.foreign_domain:
+    gone = binding is None or binding.path.care_of_address != message.foreign_domain
+    elsewhere = binding is None or isinstance(binding.path, VpnPath) != isinstance(datagram.path, VpnPath)
+    if binding is None or obeyed or gone or elsewhere:
         return effects  # Said again, since our answer was lost; that binding has gone already.
     core.registrar.last_revocation = message.identifier
     core.health.note("binding-revoked", "The home agent has ended this registration", at.boot)

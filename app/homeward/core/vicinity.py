@@ -18,6 +18,7 @@ from homeward.core.registration import AgentShare
 from homeward.model.access import AgentPath, Attachment, HomePath, Link
 from homeward.model.agent import AgentFlags
 from homeward.model.effects import Effect, WithdrawHomeAddress
+from homeward.model.encapsulation import Encapsulation
 from homeward.model.inputs import AgentAdvertised
 from homeward.model.nat_traversal import UdpTunnelRequest
 from homeward.model.profile import ForeignAgentUse, Profile
@@ -51,6 +52,8 @@ class Vicinity:
         self._times_left: dict[object, int] = {}
         self._pause = 0.0
         self._not_before = 0.0
+        self.encapsulation: Encapsulation | None = None
+        """What an agent of this link made us fall back to; its unsigned word counts for no other path."""
         self.bucket = TokenBucket()
         """Whatever agents say of themselves, requests to them are paced like those on a flapping link (X-22)."""
         self._lifetimes: dict[IPv4Address, int] = {}
@@ -78,8 +81,11 @@ class Vicinity:
         self._left.clear()
         self._times_left.clear()
         self._pause = self._not_before = 0.0
+        self.encapsulation = None
         self._lifetimes.clear()
         self._challenges.forget()
+        for agent in self.discovery.agents:
+            self._challenges.advertised(agent.address, agent.advertisement.challenge)
         self._challenged = 0
 
     def heard(self, fact: AgentAdvertised, at: float) -> Heard:
