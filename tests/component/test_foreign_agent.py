@@ -215,9 +215,11 @@ def test_a_packet_too_long_for_the_tunnel_is_told_its_sender_at_its_own_station(
 ) -> None:
     assert visitor.register().code == 0
     network.node.ip("route flush cache")
+    delivered = agents[1].counter("packets-in")
     command = network.node.command("ping", "-c1", "-W1", "-Mdo", "-s1472", "-I", str(HOME), str(PEER))
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "mtu = 1480" in told.stdout + told.stderr or "mtu=1480" in told.stdout + told.stderr
+    assert agents[1].counter("packets-in") == delivered, "told straight, not by way of the home agent"
     network.node.run("ping", "-c1", "-W1", "-Mdo", f"-s{1480 - 28}", "-I", str(HOME), str(PEER))
     network.node.run("ping", "-c1", "-W1", "-Mdont", "-s3000", "-I", str(HOME), str(PEER))
 
