@@ -114,7 +114,7 @@ def gateway_translating(lab: LabState) -> Iterator[str]:
         "table ip inner {",
         "chain postrouting {",
         "type nat hook postrouting priority srcnat",
-        f'ip saddr {INNER_NETWORK} oifname "inside" meta l4proto udp masquerade to :30000-50000',
+        f'ip saddr {INNER_NETWORK} oifname "inside" meta l4proto udp masquerade to :20000-29999',
         "}",
         "}",
     )

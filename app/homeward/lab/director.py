@@ -52,6 +52,8 @@ class Played:
     """Whether the scene began with a move of the cable."""
     resumed: float | None = None
     """When the applications went on, if they rested."""
+    over: float | None = None
+    """When the scene was over; what opens the next one comes later."""
 
 
 class Watch:
@@ -175,7 +177,7 @@ class Director:
         undisturbed = time.monotonic() + _SECONDS_AFTERWARDS
         await asyncio.sleep(max(move.pulled + scene.seconds, undisturbed) - time.monotonic())
         recorded = self._record(scene, move, watch.latest, moved=moved)
-        self.played.append(replace(recorded, resumed=resumed))
+        self.played.append(replace(recorded, resumed=resumed, over=time.monotonic()))
 
     def _open(self, scene: Scene, *, moved: bool) -> tuple[Move, float | None]:
         """What the scene begins with, when that was, and when the applications went on, if it made them rest."""

@@ -36,11 +36,12 @@ from homeward.lab.topology import (
 from homeward.model.names import BUS_NAME
 
 _DENYING: Final = "denying-agent"
+# Ports that no socket of a laptop has by itself: a NAT keeps a port that is in its range.
 _OTHER_PORTS: Final = """
 table ip rebound {
     chain postrouting {
         type nat hook postrouting priority srcnat - 1; policy accept;
-        oifname "uplink" meta l4proto udp masquerade to :30000-50000
+        oifname "uplink" meta l4proto udp masquerade to :20000-29999
     }
 }
 """

@@ -94,7 +94,7 @@ def _in_one_line(stage: StageResult) -> str:
 
 def _stages(director: Director) -> tuple[StageResult, ...]:
     return tuple(
-        _stage(played, end, director.applications, first=index == 0)
+        _stage(played, played.over or end, director.applications, first=index == 0)
         for index, (played, end) in enumerate(_with_ends(director.played, director.ended))
     )
 
