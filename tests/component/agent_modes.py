@@ -142,7 +142,7 @@ class Station:
 
     def ask(self, **changes: object) -> RegistrationReply:
         """Register by ourselves."""
-        return self.exchange(request(self.address, **changes)).message
+        return self.exchange(request(self.address, SA, **changes)).message
 
 
 def request(care_of: IPv4Address, association: MobilitySecurityAssociation = SA, **changes: object) -> bytes:

@@ -110,8 +110,8 @@ class AgentNetwork:
         self._cable(self.agent, "outside", "to-outside", "192.0.2.1/24")
         for address in (f"{CARE_OF}/24", f"{SECOND_CARE_OF}/24", f"{UNTRUSTED}/32"):
             self.node.ip(f"address add {address} dev lan")
-        for address in self._more:
-            self.node.ip(f"address add {address}/24 dev lan")
+        for further in self._more:
+            self.node.ip(f"address add {further}/24 dev lan")
         self.node.ip("route add default via 10.1.1.1")
         self.peer.ip(f"address add {PEER}/24 dev lan")
         self.peer.ip("route add default via 10.0.1.1")

@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 from scapy.layers.l2 import ARP, Ether
 
+from homeward.model.agent import AgentAdvertisement, AgentFlags
+from homeward.wire.agent_advertisement import decode_advertisement, encode_solicitation
 from tests.component.agent_modes import AT_HOME, Station, request, running
 from tests.component.agent_network import AGENT, CARE_OF, AgentNetwork, AgentProcess, Namespace, udp
 
 pytestmark = pytest.mark.root
 
+LINK = "home"
 NEIGHBOUR = IPv4Address("10.79.0.20")
 OUR_MAC = "02:00:00:00:79:01"
 THEIR_MAC = "02:00:00:00:79:20"
@@ -38,7 +41,7 @@ def network(station: Namespace) -> Iterator[AgentNetwork]:
     station.ip(f"link set dev lan address {THEIR_MAC}")
     made.agent.ip(f"link set dev home address {OUR_MAC}")
     # The strict check, which the agent has to loosen: a node that is home again speaks while its route is a tunnel.
-    made.agent.setting("ipv4/conf/home/rp_filter", "1")
+    made.agent.setting(f"ipv4/conf/{LINK}/rp_filter", "1")
     yield made
     made.close()
 
@@ -158,7 +161,7 @@ def test_an_end_from_afar_is_quiet_and_stops_what_was_being_said(
 
 @pytest.mark.rows("R-203")
 def test_a_killed_agent_draws_no_packets(network: AgentNetwork, link: Link, tmp_path: Path) -> None:
-    settings = "cat /proc/sys/net/ipv4/conf/home/rp_filter"
+    settings = f"cat /proc/sys/net/ipv4/conf/{LINK}/rp_filter"
     before = network.agent.run("sh", "-c", settings)
     away = Station(network, CARE_OF)
     with running(network, tmp_path) as first:
@@ -179,3 +182,39 @@ def test_a_killed_agent_draws_no_packets(network: AgentNetwork, link: Link, tmp_
     assert link.hear(0.1) == []
     assert before in ("1\n", "2\n")
     away.close()
+
+
+def advertisement(opened: socket.socket) -> tuple[AgentAdvertisement, bytes]:
+    """The next one on the link, and the packet that carried it."""
+    while True:
+        packet = opened.recv(2000)
+        if packet[9] == 1 and packet[(packet[0] & 15) * 4] == 9:
+            return decode_advertisement(packet[(packet[0] & 15) * 4 :]), packet
+
+
+@pytest.mark.rows("R-126")
+def test_it_advertises_itself_there_and_answers_solicitations(
+    network: AgentNetwork, station: Namespace, tmp_path: Path
+) -> None:
+    with station.entered():
+        opened = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+        asker = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    opened.bind(("lan", 0x0800))
+    opened.settimeout(3.0)
+    asker.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lan")
+    asker.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
+    with running(network, tmp_path):
+        first, packet = advertisement(opened)
+        assert (packet[8], packet[12:16], packet[16:20]) == (1, AGENT.packed, b"\xe0\0\0\x01")
+        assert first.sequence == 0
+        assert AgentFlags.HOME_AGENT in first.flags
+        assert AgentFlags.FOREIGN_AGENT not in first.flags
+        assert first.registration_lifetime == 1800
+        asker.sendto(encode_solicitation(), ("224.0.0.11", 0))
+        second, packet = advertisement(opened)
+        assert second.sequence == 1
+        assert packet[16:20] == NEIGHBOUR.packed
+    last, _ = advertisement(opened)
+    assert last.lifetime == 0
+    opened.close()
+    asker.close()

@@ -53,12 +53,13 @@ class AgentDriver:
     """One running home agent."""
 
     def __init__(self, settings: AgentSettings) -> None:
+        self._settings = settings
         self._clock = BoottimeClock()
         self._metrics = Metrics()
         policy = settings.policy
         self._policy = policy
         links = InsideLinks(policy.networks.interfaces, self._boot)
-        self._agent = HomeAgent(policy, started=self._clock.now(), entropy=lambda: secrets.randbits(64))
+        self._agent = HomeAgent(policy, started=self._clock.now(), entropy=_entropy)
         self._links = links
         self._listener = RequestListener(links)
         self._forwarding = Forwarding(settings, links, metrics=self._metrics, boot=self._boot)
@@ -86,7 +87,13 @@ class AgentDriver:
             self._forwarding.start()
             if self._policy.home_link is not None:
                 self._forwarding.routes.be_loose(self._policy.home_link)
-                self._home_link = HomeLink(self._policy.home_link, self._policy.address)
+                self._home_link = HomeLink(
+                    self._policy.home_link,
+                    self._policy,
+                    interval=self._settings.advertisement_interval,
+                    clock=self._clock,
+                )
+                self._home_link.start()
             if self._control is not None:
                 self._control.start()
             self._warn_about_policy()
@@ -262,6 +269,10 @@ def _described(binding: Binding, now: float) -> dict[str, object]:
         "reverse_tunnel": binding.reverse_tunnel,
         "co_located": binding.co_located,
     }
+
+
+def _entropy() -> int:
+    return secrets.randbits(64)
 
 
 def _udp_end(binding: Binding) -> str | None:

@@ -24,6 +24,7 @@
     # home_network = "10.77.0.0/24"             # a home network without a link of its own: packets for those of its
                                                 # addresses that have no binding end here, instead of circling
     # home_link = "eth1"                        # or the network interface where the home addresses live
+    advertisement_interval = 10                 # seconds at most between two advertisements there; 0 for none
     # control = "/run/homeward/agent.control"   # a socket for orders such as `revoke 10.77.0.10` (agentd/control.py)
 
     [[node]]                                    # one for each mobile node, and for each further SPI of a node
@@ -109,6 +110,7 @@ _KEYS: Final = (
     "segment_mtu",
     "home_network",
     "home_link",
+    "advertisement_interval",
     "control",
     "node",
     "foreign_agent",
@@ -122,6 +124,7 @@ class AgentSettings:
 
     `path_mtus` are prefixes of care-of addresses, and what passes on the way to them; `segment_mtu` the length of the
     packets that TCP is kept fit for, 0 for any. `control` is the place of the socket for orders, None for none.
+    `advertisement_interval`, in seconds, is for the home link; 0 for no advertisements.
     """
 
     policy: AgentPolicy
@@ -130,6 +133,7 @@ class AgentSettings:
     path_mtus: tuple[tuple[IPv4Network, int], ...] = ()
     segment_mtu: int = SEGMENT_MTU
     control: Path | None = None
+    advertisement_interval: float = 10.0
 
 
 def load(path: Path, *, owner: int = 0) -> AgentSettings:
@@ -162,6 +166,7 @@ def _settings(table: Mapping[str, Any], folder: Path, owner: int) -> AgentSettin
         path_mtus=paths(table),
         segment_mtu=values.optional(table, "segment_mtu", _segment_mtu, SEGMENT_MTU),
         control=values.required(table, "control", _place) if "control" in table else None,
+        advertisement_interval=values.optional(table, "advertisement_interval", _interval, 10.0),
     )
 
 
@@ -233,6 +238,10 @@ def _seconds(value: Any) -> float:
 
 def _segment_mtu(value: Any) -> int:
     return 0 if value == 0 and not isinstance(value, bool) else values.integer(LEAST, _MOST)(value)
+
+
+def _interval(value: Any) -> float:
+    return 0.0 if value == 0 and not isinstance(value, bool) else values.seconds(1.0, 600.0)(value)
 
 
 def _place(value: Any) -> Path:

@@ -7,7 +7,6 @@ a new life begins its search where the former one did, at a place that follows f
 
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
-from zlib import crc32
 
 from homeward.agents.policy import AgentPolicy, Identity, Node
 
@@ -75,7 +74,7 @@ class HomeAddresses:
 
     def _candidates(self, node: Node, pool: IPv4Network) -> Iterator[IPv4Address]:
         size = pool.num_addresses
-        start = crc32((node.nai or node.name).encode()) % size
+        start = _scattered(node.nai or node.name) % size
         for step in range(size):
             address = pool[(start + step) % size]
             if address not in self._holders and self._usable(address, pool):
@@ -96,3 +95,11 @@ class HomeAddresses:
             del self._given[loser]
         self._given[identity] = address
         self._holders[address] = identity
+
+
+def _scattered(text: str) -> int:
+    """A number that follows from a text and is another one for nearly any other text (FNV-1a; it keeps no secret)."""
+    number = 0x811C9DC5
+    for octet in text.encode():
+        number = (number ^ octet) * 0x01000193 & 0xFFFFFFFF
+    return number
