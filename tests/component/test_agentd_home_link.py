@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from scapy.layers.l2 import ARP, Ether
 
+from homeward.adapters.receive_merging import merges, set_merging
 from homeward.model.agent import AgentAdvertisement, AgentFlags
 from homeward.wire.agent_advertisement import decode_advertisement, encode_solicitation
 from tests.component.agent_modes import AT_HOME, Station, request, running
@@ -182,6 +183,19 @@ def test_a_killed_agent_draws_no_packets(network: AgentNetwork, link: Link, tmp_
     assert link.hear(0.1) == []
     assert before in ("1\n", "2\n")
     away.close()
+
+
+def test_inside_links_merge_nothing_while_it_runs(network: AgentNetwork, tmp_path: Path) -> None:
+    # Merged TCP inside IP-in-IP reaches a raw socket as one packet that is too long, its checksum unfinished.
+    with network.agent.entered():
+        if not set_merging("inside", on=True):
+            pytest.skip("this kernel's veth cannot be told to merge")
+        assert merges("inside")
+    with running(network, tmp_path), network.agent.entered():
+        assert not merges("inside")
+    with network.agent.entered():
+        assert merges("inside")
+        assert set_merging("inside", on=False)
 
 
 def advertisement(opened: socket.socket) -> tuple[AgentAdvertisement, bytes]:

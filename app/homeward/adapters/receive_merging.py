@@ -21,25 +21,34 @@ _REQUEST: Final = struct.Struct("16sP16x")
 
 
 class ReceiveMerging:
-    """Remembers which links merged, and what a killed life left off stays off: that only costs speed."""
+    """Remembers which links merged; what a killed life left off stays off, which only costs speed."""
 
     def __init__(self) -> None:
         self._switched: list[str] = []
 
     def switch_off(self, link: str) -> None:
         """Have a link merge nothing. Links that cannot say, or may not be told, stay as they are."""
-        if _ask(link, _GET, 0) and _ask(link, _SET, 0) is not None:
+        if merges(link) and set_merging(link, on=False):
             self._switched.append(link)
 
     def restore(self) -> None:
         """Have all of them merge again."""
         for link in self._switched:
-            _ask(link, _SET, 1)
+            set_merging(link, on=True)
         self._switched.clear()
 
 
+def merges(link: str) -> bool:
+    """Whether a link merges what it receives; False too where it cannot say."""
+    return bool(_ask(link, _GET, 0))
+
+
+def set_merging(link: str, *, on: bool) -> bool:
+    """Switch merging on or off; False where that was refused, or the link is gone."""
+    return _ask(link, _SET, int(on)) is not None
+
+
 def _ask(link: str, command: int, value: int) -> int | None:
-    """One question or order by ethtool; None where it was refused, or the link is gone."""
     buffer = create_string_buffer(_VALUE.pack(command, value), _VALUE.size)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
         try:
