@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from homeward.adapters.boottime_clock import BoottimeClock
+from homeward.adapters.boottime_clock import BoottimeClock, SteadyClock
 from homeward.ports.world import Clock
 from tests.world.fakes import FakeClock
 
@@ -40,3 +40,14 @@ def test_the_real_clock_counts_sleep_and_shows_the_wall() -> None:
     assert abs(now.boot - time.clock_gettime(time.CLOCK_BOOTTIME)) < 1
     assert now.boot >= time.clock_gettime(time.CLOCK_MONOTONIC) - 1
     assert abs(now.wall - time.time()) < 1
+
+
+def test_a_steady_clock_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.clock_gettime
+    clock = SteadyClock()
+    before = clock.now()
+    monkeypatch.setattr(time, "clock_gettime", lambda of: real(of) - 3600 * (of == time.CLOCK_REALTIME))
+    after = clock.now()
+    assert 0 <= after.wall - before.wall < 1
+    assert after.wall - before.wall == pytest.approx(after.boot - before.boot, abs=1e-3)
+    assert BoottimeClock().now().wall < before.wall - 3500

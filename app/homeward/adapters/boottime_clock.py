@@ -70,6 +70,23 @@ class BoottimeClock:
         self._observer()
 
 
+class SteadyClock(BoottimeClock):
+    """The wall clock as it was at the start, running on with CLOCK_BOOTTIME whoever sets it.
+
+    For a home agent: by a clock that was set back, every time stamp would be one that was used before, and nobody
+    could register until the old time is reached again (RFC 5944 section 5.7.1). A mobile node follows by code 133.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        started = super().now()
+        self._ahead = started.wall - started.boot
+
+    def now(self) -> Instant:
+        boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return Instant(boot, boot + self._ahead)
+
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 from typing import Final, assert_never
 
-from homeward.adapters.boottime_clock import BoottimeClock
+from homeward.adapters.boottime_clock import SteadyClock
 from homeward.agentd.control import ControlSocket
 from homeward.agentd.forwarding import Forwarding
 from homeward.agentd.home_link import HomeLink
@@ -54,7 +54,7 @@ class AgentDriver:
 
     def __init__(self, settings: AgentSettings) -> None:
         self._settings = settings
-        self._clock = BoottimeClock()
+        self._clock = SteadyClock()
         self._metrics = Metrics()
         policy = settings.policy
         self._policy = policy
