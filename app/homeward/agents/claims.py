@@ -69,8 +69,9 @@ class Claim:
         if self.relay is None:
             return ForeignAgentProof.NOT_NEEDED
         if not self.foreign_agent_spis:
-            ends = self.request.lifetime == LIFETIME_DEREGISTER
-            return ForeignAgentProof.NOT_NEEDED if ends else ForeignAgentProof.MISSING
+            # It may prove itself neither for an end nor for an address that is not its own (RFC 5944 section 3.5.4).
+            free = self.request.lifetime == LIFETIME_DEREGISTER or self.co_located
+            return ForeignAgentProof.NOT_NEEDED if free else ForeignAgentProof.MISSING
         if self.foreign_agent_spis != (self.relay.spi,):
             return ForeignAgentProof.WRONG
         fits = authenticator.verify(

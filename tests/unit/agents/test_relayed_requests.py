@@ -14,7 +14,7 @@ from homeward.agents.policy import ForeignAgentPeer
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import ProfileError
 from homeward.model.nat_traversal import UdpTunnelRequest
-from homeward.model.registration import ReplyCode, RequestFlags, Spi
+from homeward.model.registration import MobilitySecurityAssociation, ReplyCode, RequestFlags, Spi
 from homeward.model.relay import ForeignToHome
 from homeward.wire.authenticator import authenticate
 from homeward.wire.relay import FOREIGN_HOME
@@ -163,9 +163,12 @@ def test_denials_prove_themselves_to_the_foreign_agent_as_well(changes: dict[str
 # --- the R bit: a co-located node that has to register through a foreign agent ---
 
 
-@pytest.mark.rows("R-195")
-def test_a_co_located_node_behind_a_foreign_agent_that_we_know() -> None:
-    effects = knowing().handle(relayed(request(1)), after(1))
+@pytest.mark.rows("R-171", "R-195")
+@pytest.mark.parametrize("by", [None, FOREIGN_SA], ids=["as RFC 5944 section 3.5.4 has it", "proved though"])
+def test_a_co_located_node_behind_a_foreign_agent_that_we_know(
+    by: MobilitySecurityAssociation | None,
+) -> None:
+    effects = knowing().handle(relayed(request(1), by=by), after(1))
     reply, _ = relayed_reply_in(effects)
     assert reply.is_success
     # the care-of address is not where the request came from, so nothing is said about where the node is.
