@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Six hosts in network namespaces: two mobile nodes on a foreign agent's link, a home agent and a correspondent.
 
-node, other ── [switch] ── trust3 10.1.3.1 foreign 10.0.0.13 core ── [switch] ── home agent 10.0.0.2
-                                                                        └────── correspondent 10.0.0.10
+    node, other ── [switch] ── trust3 10.1.3.1 foreign 10.0.0.13 core ── [switch] ── home agent 10.0.0.2
+                                                                            └────── correspondent 10.0.0.10
+
+With a NAT, that stands between the foreign agent's `core` (192.168.31.2) and the switch, where it has 10.0.0.31.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ HOME_AGENT = IPv4Address("10.0.0.2")
 PEER = IPv4Address("10.0.0.10")
 FOREIGN = IPv4Address("10.1.3.1")
 FOREIGN_CORE = IPv4Address("10.0.0.13")
+NAT = IPv4Address("10.0.0.31")
 HOME = IPv4Address("10.77.0.10")
 OTHER_HOME = IPv4Address("10.77.0.11")
 ALL_SYSTEMS = IPv4Address("224.0.0.1")
@@ -122,10 +125,11 @@ class ForeignProcess(AgentProcess):
 class ForeignNetwork:
     """The hosts, cabled and addressed. Mobile nodes have no address at all, but a TUN-less route out of their link."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, nat: bool = False) -> None:
         self.node, self.other, self.foreign, self.home, self.peer, self.switch = (
             Namespace() for _ in range(6)
         )
+        self.nat = Namespace() if nat else None
         try:
             self._build()
         except BaseException:
@@ -139,17 +143,20 @@ class ForeignNetwork:
         self._cable(self.node, "wlan", "access", NODE_MAC)
         self._cable(self.other, "wlan", "access", OTHER_MAC)
         self._cable(self.foreign, "trust3", "access", FOREIGN_MAC)
-        self._cable(self.foreign, "core", "backbone", bytes.fromhex("02000000000d"))
+        if self.nat is None:
+            self._cable(self.foreign, "core", "backbone", bytes.fromhex("02000000000d"))
+            self.foreign.ip(f"address add {FOREIGN_CORE}/24 dev core")
+            self.foreign.ip(f"route add 10.77.0.0/24 via {HOME_AGENT}")
+        else:
+            self._build_nat(self.nat)
         self._cable(self.home, "inside", "backbone", bytes.fromhex("020000000002"))
         self._cable(self.peer, "lan", "backbone", bytes.fromhex("02000000000a"))
         self.foreign.ip(f"address add {FOREIGN}/24 dev trust3")
-        self.foreign.ip(f"address add {FOREIGN_CORE}/24 dev core")
         self.home.ip(f"address add {HOME_AGENT}/24 dev inside")
         self.peer.ip(f"address add {PEER}/24 dev lan")
         for host in (self.home, self.peer):
-            host.ip(f"route add default via {FOREIGN_CORE}")
+            host.ip(f"route add default via {FOREIGN_CORE if self.nat is None else NAT}")
         self.peer.ip(f"route add 10.77.0.0/24 via {HOME_AGENT}")
-        self.foreign.ip(f"route add 10.77.0.0/24 via {HOME_AGENT}")
         self.foreign.setting("ipv4/ip_forward", "1")
         for node, home in ((self.node, HOME), (self.other, OTHER_HOME)):
             node.ip(f"address add {home}/32 dev wlan")
@@ -157,6 +164,23 @@ class ForeignNetwork:
             node.ip(f"route add {FOREIGN} dev wlan")
             node.ip(f"route add default via {FOREIGN} dev wlan")
             node.setting("ipv4/conf/wlan/arp_ignore", "8")
+
+    def _build_nat(self, nat: Namespace) -> None:
+        self._cable(nat, "outer", "backbone", bytes.fromhex("02000000001f"))
+        self.foreign.ip(f"link add core type veth peer name inner netns {nat.pid}")
+        for host, link in ((self.foreign, "core"), (nat, "inner")):
+            host.ip(f"link set dev {link} up")
+        self.foreign.ip("address add 192.168.31.2/24 dev core")
+        self.foreign.ip("route add default via 192.168.31.1")
+        nat.ip("address add 192.168.31.1/24 dev inner")
+        nat.ip(f"address add {NAT}/24 dev outer")
+        nat.ip(f"route add {FOREIGN} via 192.168.31.2")
+        nat.setting("ipv4/ip_forward", "1")
+        nat.run(
+            "nft",
+            "add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; };"
+            "add rule ip nat out oifname outer masquerade",
+        )
 
     def _cable(self, host: Namespace, name: str, bridge: str, hardware_address: bytes) -> None:
         port = f"{name}-{host.pid}"[:15]
@@ -167,19 +191,22 @@ class ForeignNetwork:
 
     def close(self) -> None:
         """Take all hosts down."""
-        for host in (self.node, self.other, self.foreign, self.home, self.peer, self.switch):
-            host.close()
+        for host in (self.node, self.other, self.foreign, self.home, self.peer, self.switch, self.nat):
+            if host is not None:
+                host.close()
 
 
-def write_configurations(folder: Path, *, home: str = "", foreign: str = "") -> tuple[Path, Path]:
-    """Configuration files of both agents, with their keys; what is given stands above the first table."""
+def write_configurations(
+    folder: Path, *, home: str = "", foreign: str = "", foreign_tables: str = ""
+) -> tuple[Path, Path]:
+    """Configuration files of both agents, with their keys; what is given stands above the tables, or at the end."""
     for name, key in (("laptop.key", KEY), ("other.key", OTHER_KEY), ("foreign.key", FOREIGN_KEY)):
         (folder / name).write_text(key.hex() + "\n")
         (folder / name).chmod(0o600)
     paths = []
     for name, text, more in (
         ("home.toml", HOME_CONFIGURATION.replace("%CONTROL%", str(folder / "control")), home),
-        ("foreign.toml", FOREIGN_CONFIGURATION, foreign),
+        ("foreign.toml", FOREIGN_CONFIGURATION + foreign_tables, foreign),
     ):
         path = folder / name
         # A key that is given stands instead of the one above.
@@ -318,10 +345,12 @@ class MobileNode:
 
 @contextmanager
 def both_agents(
-    network: ForeignNetwork, folder: Path, *, home: str = "", foreign: str = ""
+    network: ForeignNetwork, folder: Path, *, home: str = "", foreign: str = "", foreign_tables: str = ""
 ) -> Iterator[tuple[AgentProcess, ForeignProcess]]:
     """Both agents' real processes, home agent first."""
-    home_path, foreign_path = write_configurations(folder, home=home, foreign=foreign)
+    home_path, foreign_path = write_configurations(
+        folder, home=home, foreign=foreign, foreign_tables=foreign_tables
+    )
     processes = (
         AgentProcess(network.home, home_path, folder / "home.log"),
         ForeignProcess(network.foreign, foreign_path, folder / "foreign.log"),
