@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -182,6 +183,20 @@ def test_the_example_in_the_documentation_is_read(tmp_path: Path) -> None:
             read.policy, nodes=plain.policy.nodes, foreign_agents=(), networks=plain.policy.networks
         ) == replace(plain.policy)
         assert read.segment_mtu == plain.segment_mtu
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_the_example_in_packaging_is_read(tmp_path: Path, everything: bool) -> None:
+    text = (Path(__file__).resolve().parents[3] / "packaging/agents/home.toml").read_text()
+    if everything:  # what is commented out can be said, too
+        text = re.sub(r"^# (\[\[?\w+\]\]?|\w+ = .*)$", r"\1", text, flags=re.MULTILINE)
+    for name in ("roamer.key", "trust3.key"):
+        (tmp_path / name).write_text(KEY.hex())
+        (tmp_path / name).chmod(0o600)
+    read = load(tmp_path, text)
+    assert read.policy.home_link == "home"
+    assert len(read.policy.nodes) == (2 if everything else 1)
+    assert len(read.policy.foreign_agents) == len(read.path_mtus) == int(everything)
 
 
 @pytest.mark.rows("R-93")
