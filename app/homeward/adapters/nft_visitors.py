@@ -63,13 +63,13 @@ class VisitorGate:
             return
         self._stations[station.home_address] = station
         commands = [] if before is None else self._without(before)
-        self._run("\n".join([*commands, *self._with(station)]))
+        self._change([*commands, *self._with(station)])
 
     def expel(self, home_address: IPv4Address) -> None:
         """The home address means nothing here any more. Raises as `put_up`."""
         before = self._stations.pop(home_address, None)
         if before is not None:
-            self._run("\n".join(self._without(before)))
+            self._change(self._without(before))
 
     def restore(self) -> None:
         """Put everything up again, in one transaction, in case somebody has flushed it. Raises as `put_up`."""
@@ -132,6 +132,12 @@ class VisitorGate:
     def _cleared(self) -> str:
         # Adding what may be there and then deleting it needs no `destroy`, which Debian 12 does not know.
         return f"add table inet {self._table}\ndelete table inet {self._table}\n"
+
+    def _change(self, commands: list[str]) -> None:
+        try:
+            self._run("\n".join(commands))
+        except PlanError:  # somebody has flushed it
+            self.restore()
 
     def _run(self, commands: str) -> None:
         if self._nft is None:
