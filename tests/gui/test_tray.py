@@ -46,7 +46,7 @@ async def desk(tmp_path: Path, screen: dict[str, str], session: str, bus: str) -
             await until(panel_shows(panel, "Homeward: Disconnected"), "the first status")
             yield Desk(daemon, panel, tray, process.pid)
             assert process.poll() in {None, 0}, tray.log()
-            assert "Traceback" not in tray.log()
+            assert "Traceback" not in tray.faults()
 
 
 def panel_shows(panel: Panel, words: str):  # type: ignore[no-untyped-def]
@@ -328,7 +328,7 @@ async def test_without_a_session_bus_it_runs_and_says_so_in_its_window(tmp_path,
             process = tray.start("--window")
             await until(lambda: window_is_there(screen), "the window")
             assert process.poll() is None
-        assert "Traceback" not in tray.log()
+        assert "Traceback" not in tray.faults()
 
 
 def test_the_command_line_explains_itself(screen):
