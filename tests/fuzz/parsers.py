@@ -14,9 +14,11 @@ from homeward.model.errors import WireError
 from homeward.model.nat_traversal import TunnelKind
 from homeward.wire import (
     agent_advertisement,
+    datagram,
     echo,
     gre,
     ip_in_ip,
+    link_frames,
     minimal_encapsulation,
     port_434,
     registration,
@@ -108,6 +110,15 @@ def _packet(octets: bytes) -> None:
         ip_in_ip.check_ipv4(whole)
 
 
+def _datagram(octets: bytes) -> None:
+    # The header's checksum is put right, and the datagram's passed over, for the same reason.
+    size = (octets[0] & 0x0F) * 4 if octets else 0
+    whole = put(octets[:size], 10) + octets[size:] if 20 <= size <= len(octets) else octets
+    read = datagram.read_udp_packet(whole, checksummed=False)
+    ends = (read.source, read.source_port), (read.destination, read.destination_port)
+    assert datagram.read_udp_packet(link_frames.udp(*ends, read.payload, ttl=read.ttl)) == read
+
+
 _IPV4 = bytes.fromhex("45000000000000004000000000000000000000000000")
 
 PARSERS: dict[str, Parser] = {
@@ -118,5 +129,8 @@ PARSERS: dict[str, Parser] = {
     "advertisement": Parser(_advertisement, (V9_ADVERTISEMENT, V9_ADVERTISEMENT[:28], V9_ADVERTISEMENT[:8])),
     "solicitation": Parser(_solicitation, (V10_SOLICITATION,)),
     "packet": Parser(_packet, (_IPV4[:20],)),
+    "datagram": Parser(
+        _datagram, (_IPV4[:2] + b"\0\x1c" + _IPV4[4:9] + b"\x11" + _IPV4[10:20] + b"\1\xb2\1\xb2",)
+    ),
     "gre": Parser(gre.unwrap, (b"\0\0\x08\0", b"\x80\0\x08\0")),
 }
