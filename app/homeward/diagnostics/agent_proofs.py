@@ -50,7 +50,7 @@ def asked_after_proof(seen: Seen, stage: Stage) -> Proof:
     asked = _asked(seen, stage)
     proofs = [
         each.at
-        for each in messages(packet for packet in seen.link if seen.stay(stage) <= packet.at < stage.end)
+        for each in messages(seen.in_stay(stage))
         if each.accepts and each.vouches and is_acceptance(seen.evidence, stage, each.packet)
     ]
     passed_on = [
@@ -205,9 +205,8 @@ def left_in_time(seen: Seen, stage: Stage) -> Proof:
     claim = "the dead agent is left within the lifetime of its last advertisement"
     heard = [
         packet
-        for packet in seen.link
-        if seen.stay(stage) <= packet.at < stage.end
-        and packet.protocol == PROTOCOL_ICMP
+        for packet in seen.in_stay(stage)
+        if packet.protocol == PROTOCOL_ICMP
         and packet.octets[packet.payload] == _ROUTER_ADVERTISEMENT
         and packet.sender == stage.agent_hardware_address
     ]

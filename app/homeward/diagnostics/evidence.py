@@ -45,6 +45,8 @@ class Stage:
     """What happened in it besides, by the names that the lab has for it."""
     monitor: float = 60.0
     """Seconds for which a proof of trust is good."""
+    wall: float = 0.0
+    """Seconds that the wall clock was ahead of a steady one: in the next stage it may be set."""
 
     @property
     def mode(self) -> str:

@@ -2,6 +2,7 @@
 """What the captures must show when something happens: to a NAT, to an agent, to the laptop's clock."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
 from homeward.diagnostics.captures import PROTOCOL_IPIP, PROTOCOL_UDP, Packet
@@ -80,11 +81,10 @@ def _requests(packets: list[Packet], source: str) -> list[Message]:
 
 def held(seen: Seen, stage: Stage) -> Proof:
     """R-67: when the last proof has run out, and where there is none, no packet of the home address leaves at all."""
-    stay = seen.stay(stage)
     proofs = [
         packet.at
-        for packet in seen.link
-        if stay <= packet.at < stage.end and any(each(seen.evidence, stage, packet) for each in _TRUSTED)
+        for packet in seen.in_stay(stage)
+        if any(each(seen.evidence, stage, packet) for each in _TRUSTED)
     ]
     closed = proofs[-1] + stage.monitor + _CLOSING if proofs else stage.begin
     closed = max(closed, stage.begin)
@@ -125,16 +125,16 @@ def proved_again(seen: Seen, stage: Stage) -> Proof:
     """R-56, R-66: inside, the proof is asked for again before it is too old."""
     accepted = [
         packet.at
-        for packet in seen.link
-        if seen.stay(stage) <= packet.at < stage.end
-        and any(is_it(seen.evidence, stage, packet) for is_it in _TRUSTED)
+        for packet in seen.on_link(stage)
+        if any(is_it(seen.evidence, stage, packet) for is_it in _TRUSTED)
     ]
-    gaps = [later - earlier for earlier, later in zip(accepted, [*accepted[1:], stage.end], strict=False)]
-    longest = max(gaps, default=float("inf"))
+    longest = max(
+        (later - earlier for earlier, later in pairwise([*accepted, stage.end])), default=stage.monitor + 1
+    )
     return Proof(
         stage.name,
         f"the home agent vouches for the network anew at least every {stage.monitor:g} s",
-        longest <= stage.monitor and (stage.end - seen.stay(stage) < stage.monitor or len(accepted) > 1),
+        longest <= stage.monitor,
         f"{len(accepted)} times, at most {longest:.1f} s apart",
     )
 

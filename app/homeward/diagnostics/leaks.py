@@ -98,11 +98,12 @@ class Standing:
         ):
             if accepts(evidence, stage, packet):
                 self._granted.add(mode)
-                self._last = packet.at
+                self._last = packet.at - stage.wall
 
     def proven(self, stage: Stage, at: float) -> frozenset[str]:
         """The modes that are open; none when the last word is older than a proof may be (RFC 5265 section 3.2.4)."""
-        return frozenset(self._granted) if at < self._last + stage.monitor + _CLOSING else frozenset()
+        ends = self._last + stage.monitor + _CLOSING
+        return frozenset(self._granted) if at - stage.wall < ends else frozenset()
 
     def in_words(self, stage: Stage, at: float) -> str:
         """Where the laptop is, as far as the home agent has said."""

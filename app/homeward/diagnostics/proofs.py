@@ -14,7 +14,7 @@ from homeward.diagnostics.agent_proofs import left_in_time, prove_agent
 from homeward.diagnostics.captures import PROTOCOL_UDP, Packet
 from homeward.diagnostics.evidence import Evidence, Stage
 from homeward.diagnostics.home_proofs import answers_arp, prove_home, taken_over
-from homeward.diagnostics.incident_proofs import only_in_udp, prove_incidents
+from homeward.diagnostics.incident_proofs import only_in_udp, prove_incidents, proved_again
 from homeward.diagnostics.leaks import (
     goes_to_agent,
     is_acceptance,
@@ -65,6 +65,8 @@ def _of_mode(seen: Seen, stage: Stage) -> Iterator[Proof]:
             yield tunnelled_behind_the_gateway(seen.evidence, stage, seen.hop("gateway", "inside"))
         case "c" if stage.nat:
             yield only_in_udp(seen, stage)
+        case "c" if stage.moved and stage.end - stage.begin > stage.monitor:
+            yield proved_again(seen, stage)
         case "f":
             yield from prove_agent(seen, stage)
         case "home":

@@ -55,13 +55,14 @@ class Seen:
         """The registration messages on the access link in a stage, both ways."""
         return list(messages(self.on_link(stage)))
 
-    def stay(self, stage: Stage) -> float:
-        """When the laptop came to the network in which the stage is: it may have been there for stages."""
-        began = stage.begin
+    def in_stay(self, stage: Stage) -> Iterator[Packet]:
+        """The packets on the access link since the laptop came to the stage's network, maybe stages ago."""
+        stay: list[Stage] = []
         for each in self.evidence.stages:
-            if each.begin <= stage.begin and each.moved:
-                began = each.begin
-        return began
+            stay = [each] if each.moved else [*stay, each]
+            if each == stage:
+                break
+        return (packet for each in stay for packet in self.on_link(each))
 
     def is_sent(self, packet: Packet) -> bool:
         """Whether the laptop sent it."""

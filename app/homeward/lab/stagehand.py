@@ -29,6 +29,7 @@ from homeward.lab.topology import (
     CABLE,
     CORRESPONDENT_ADDRESS,
     HOME_ADDRESS,
+    HOSTS,
     LAPTOP,
     foreign_agent,
     hardware_address,
@@ -136,7 +137,9 @@ class Stagehand:
             time.sleep(0.2)  # what they sent last is on its way
             router = Host(self._state, network)
             router.run("nft", "-f", "-", text=_OTHER_PORTS)
-            router.run(*program("forget_connections.py"))
+            # A NAT that masquerades forgets what went by a link that goes down; so do the routes.
+            routes = [f"route add {route.to} via {route.via}" for route in HOSTS[network].routes]
+            router.ip("link set uplink down", "link set uplink up", *routes)
             time.sleep(seconds)
         finally:
             self._applications.go_on()

@@ -213,6 +213,7 @@ def _stage_evidence(number: int, played: Played, end: float) -> dict[str, Any]:
         "end": end + move.wall,
         "access_address": played.address,
         "mobike": scene.vpn_moves,
+        "wall": move.wall,
         "expect": scene.expect.value,
         "network": scene.network,
         "moved": played.moved,

@@ -181,3 +181,12 @@ def test_what_was_proved_holds_on_where_the_cable_was_not_moved(tmp_path: Path, 
     tunnelled = frame(IP(src=ADDRESS, dst=AGENT) / DATA, 104.0)
     found = leaks(tmp_path, PROOF, tunnelled, stages=(replace(STAGE, end=103.0), later))
     assert [leak.stage for leak in found] == (["later"] if moved else [])
+
+
+@pytest.mark.parametrize(("wall", "leaked"), [(3600.0, []), (3596.0, ["later"])])
+def test_a_proof_does_not_age_by_setting_the_clock(tmp_path: Path, wall: float, leaked: list[str]) -> None:
+    """An hour's setting aside, the packet leaves four seconds after its proof; by the other clock it is eight."""
+    later = replace(STAGE, name="later", begin=3703.0, end=3720.0, moved=False, wall=wall)
+    tunnelled = frame(IP(src=ADDRESS, dst=AGENT) / DATA, 3705.0)
+    found = leaks(tmp_path, PROOF, tunnelled, stages=(replace(STAGE, end=103.0), later))
+    assert [leak.stage for leak in found] == leaked

@@ -458,6 +458,18 @@ def test_a_denial_is_signed_and_nothing_is_accepted(tmp_path: Path) -> None:
     assert play.failing() == {DENIES}
 
 
+@pytest.mark.parametrize(("last", "holds"), [(107.5, True), (106.0, False)])
+def test_the_proof_is_asked_for_again_before_it_is_too_old(tmp_path: Path, last: float, holds: bool) -> None:
+    play = Play(tmp_path, (replace(STAGES["c"], monitor=3.0),))
+    for number, at in enumerate((100.3, 102.0, 104.5, last)):
+        play.sees(at, request(DESK, AGENT, DESK, number=number))
+        play.hears(at + 0.01, answer(AGENT, DESK, number=number))
+    play.sees(101.0, IP(src=DESK, dst=AGENT) / UP)
+    assert play.failing() == (
+        set() if holds else {"the home agent vouches for the network anew at least every 3 s"}
+    )
+
+
 def jump(tmp_path: Path) -> Play:
     play = Play(tmp_path, (replace(STAGES["c"], incidents=("SetClock",)),))
     for at, number, code in ((100.3, 9000, 133), (100.4, 500, 0), (102.0, 501, 0)):
