@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Protocol
 
@@ -76,7 +77,12 @@ class FakeWorld:
         return Seen(sent.octets, sent.path.source, sent.port, sent.ttl, sent.destination)
 
     def reply(self, seen: Seen, octets: bytes, *, port: int = 434) -> None:
-        self.registrations.arrive(self._answered[seen.port], octets, port=port)
+        if seen.port != 434:
+            self.registrations.arrive(self._answered[seen.port], octets, port=port)
+            return
+        asked = next(each for each in self._answered.values() if each.path.source == seen.source)
+        if octets[0] == 7:
+            self.registrations.arrive(asked, octets, port=port)
 
     def cut(self) -> None:
         self.registrations.gone |= {self.clear, self.vpn, self.by_agent, self.at_home}
@@ -191,6 +197,22 @@ async def test_each_datagram_has_the_ttl_it_was_given(world: World, arrived: lis
         for ttl in (1, 64, 255):
             world.registrations.send(path, agent, b"request", ttl=ttl)
             assert (await world.request()).ttl == ttl
+
+
+@pytest.mark.rows("R-280")
+async def test_at_port_434_revocations_are_heard_and_nothing_else(
+    world: World, arrived: list[DatagramReceived]
+) -> None:
+    for path, link in ((world.clear, world.clear.link_index), (world.vpn, world.vpn_link)):
+        world.registrations.send(path, AGENT, b"request", ttl=64)
+        seen = replace(await world.request(), port=434)
+        await asyncio.sleep(0)
+        world.reply(seen, b"\3 a reply")
+        world.reply(seen, b"\7 a revocation", port=435)
+        world.reply(seen, b"\7 a revocation")
+        await eventually(lambda: arrived)
+        assert arrived == [DatagramReceived(path, b"\7 a revocation", AGENT, 434, link)]
+        arrived.clear()
 
 
 @pytest.mark.rows("R-230")

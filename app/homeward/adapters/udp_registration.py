@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import logging
 import socket
 import struct
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
 
-from homeward.model.access import AgentPath, Path, VpnPath
+from homeward.model.access import AgentPath, ClearPath, Path, VpnPath
 from homeward.model.errors import (
     AdapterError,
     LinkError,
@@ -41,6 +42,7 @@ from homeward.model.names import MARK_REGISTRATION, MARK_TUNNEL, REGISTRATION_PO
 from homeward.wire import gre
 from homeward.wire.echo import decode_echo
 from homeward.wire.link_frames import ETHERTYPE_IPV4, ethernet, udp
+from homeward.wire.revocation import REVOCATION_TYPE
 from homeward.wire.socket_options import (
     ANCILLARY_OCTETS,
     IP_MTU_DISCOVER,
@@ -57,6 +59,8 @@ from homeward.wire.socket_options import (
     type_of_service,
 )
 from homeward.wire.udp_tunnel import TUNNEL_DATA_TYPE, decode_tunnel_data
+
+log: Final = logging.getLogger("mip")
 
 _BATCH: Final = 32
 _LONGEST: Final = 4096  # far more than a registration message may have; what is longer is none
@@ -75,6 +79,8 @@ class _Opened:
     """The sockets of one path: requests to a foreign agent leave by `frames`, to `by`, behind a frame's `header`."""
 
     receiver: socket.socket | None = None
+    ears: socket.socket | None = None
+    """Hears revocations, which come to port 434 and not to that of our requests (RFC 3543 section 3.3)."""
     frames: socket.socket | None = None
     by: tuple[str, int] = ("", 0)
     header: bytes = b""
@@ -186,29 +192,35 @@ class UdpRegistrations:
     # --- opening and closing -----------------------------------------------------------------------------------------
 
     def _open(self, path: Path, opened: _Opened) -> None:
+        loop = asyncio.get_running_loop()
+        action = f"opening a registration socket from {path.source}"
         link = self._tunnel_index(path) if isinstance(path, VpnPath) else path.link_index
-        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
-            receiver.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK_REGISTRATION)
-            receiver.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, link)
-            receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE)
-            receiver.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-            receiver.setsockopt(socket.IPPROTO_IP, IP_RECVTOS, 1)
-            # What is too long for the path is refused, and fragmented before it is tunnelled (R-239).
-            receiver.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
-            if not isinstance(path, VpnPath):
-                _keep_out_of_ipsec(receiver)
-            receiver.bind((str(path.source), 0))
-            if isinstance(path, AgentPath):
-                _open_frames(path, opened)
-        except AdapterError:
-            receiver.close()
-            raise
+            receiver = _open_locked(path, link, port=0)
+            try:
+                receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE)
+                if isinstance(path, AgentPath):
+                    _open_frames(path, opened)
+            except OSError:
+                receiver.close()
+                raise
         except OSError as error:
-            receiver.close()
-            raise _refusal(f"opening a registration socket from {path.source}", error) from error
+            raise _refusal(action, error) from error
         opened.receiver = receiver
-        asyncio.get_running_loop().add_reader(receiver, self._take, path, receiver)
+        loop.add_reader(receiver, self._take, path, receiver)
+        if isinstance(path, ClearPath | VpnPath):
+            # The request is not to wait for it.
+            loop.call_soon(self._prick_ears, path, opened, link)
+
+    def _prick_ears(self, path: ClearPath | VpnPath, opened: _Opened, link: int) -> None:
+        if opened.receiver is None or opened.ears is not None:
+            return
+        try:
+            opened.ears = _open_locked(path, link, port=REGISTRATION_PORT)
+        except (OSError, AdapterError) as error:
+            log.warning("revocations cannot be heard at %s: %s", path.source, error)
+            return
+        asyncio.get_running_loop().add_reader(opened.ears, self._hear, path, opened.ears)
 
     def _tunnel_index(self, path: VpnPath) -> int:
         """The index of the VPN's device; Unavailable unless it is there and is a tunnel."""
@@ -236,6 +248,10 @@ class UdpRegistrations:
             asyncio.get_running_loop().remove_reader(opened.receiver)
             opened.receiver.close()
             opened.receiver = None
+        if opened.ears is not None:
+            asyncio.get_running_loop().remove_reader(opened.ears)
+            opened.ears.close()
+            opened.ears = None
         if opened.frames is not None:
             # Aside: the kernel takes 11 ms to close a packet socket.
             asyncio.get_running_loop().run_in_executor(None, opened.frames.close)
@@ -264,7 +280,20 @@ class UdpRegistrations:
             if len(octets) <= _LONGEST:
                 self._observer(datagram)
 
+    def _hear(self, path: Path, ears: socket.socket) -> None:
+        """Revocations alone: a reply counts only where its request was sent from."""
+        for _ in range(_BATCH):
+            try:
+                octets, ancillary, _, (host, port) = ears.recvmsg(_LONGEST, ANCILLARY_OCTETS)
+            except OSError:
+                return
+            if self._observer is not None and port == REGISTRATION_PORT and octets[:1] == _REVOCATION:
+                self._observer(
+                    DatagramReceived(path, octets, IPv4Address(host), port, ingress_link(ancillary))
+                )
 
+
+_REVOCATION: Final = bytes([REVOCATION_TYPE])
 _TUNNEL_DATA: Final = bytes([TUNNEL_DATA_TYPE])
 
 
@@ -292,6 +321,25 @@ def _send(path: Path, opened: _Opened, destination: IPv4Address, *, octets: byte
     port = opened.receiver.getsockname()[1]
     packet = udp((path.source, port), (destination, REGISTRATION_PORT), octets, ttl=ttl)
     opened.frames.sendto(opened.header + packet, opened.by)
+
+
+def _open_locked(path: Path, link: int, *, port: int) -> socket.socket:
+    """A socket that only the path's own datagrams pass, out and in. Raises OSError, NotPermitted, Unavailable."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK_REGISTRATION)
+        made.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, link)
+        made.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        made.setsockopt(socket.IPPROTO_IP, IP_RECVTOS, 1)
+        # What is too long for the path is refused, and fragmented before it is tunnelled (R-239).
+        made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+        if not isinstance(path, VpnPath):
+            _keep_out_of_ipsec(made)
+        made.bind((str(path.source), port))
+    except (OSError, AdapterError):
+        made.close()
+        raise
+    return made
 
 
 def _open_frames(path: AgentPath, opened: _Opened) -> None:
