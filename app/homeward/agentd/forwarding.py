@@ -110,9 +110,9 @@ class Forwarding:
             case Forward():
                 if not routed:
                     self.routes.add(prefix)
-                self._table.apply(change)
+                self._table.apply(change, self._boot())
             case StopForwarding():
-                self._table.apply(change)
+                self._table.apply(change, self._boot())
                 if not routed:
                     self.routes.remove(prefix)
             case _:

@@ -27,6 +27,9 @@ from homeward.wire.segment_size import clamp
 SEGMENT_MTU: Final = 1400
 """Packets of this length pass in every mode over links of 1500 octets, and with a little to spare."""
 
+LINGER: Final = 2.0
+"""Seconds for which packets are taken from where a node was before; the mobile node does the same the other way."""
+
 _HEADERS: Final = 40  # of IPv4 and TCP, without options
 _ECHO_REQUEST: Final = 8
 _ICMP: Final = 1
@@ -90,13 +93,21 @@ class TunnelTable:
         self._tunnels: dict[bytes, Forward] = {}
         self._ways: dict[IPv4Address, tuple[int, int]] = {}
         """By far end: how many tunnels end there (agents' are shared), and the MTU of the way as configured."""
+        self._lingering: dict[bytes, tuple[Forward, float]] = {}
         self._path_mtus = PathMtus()
         self._reachability = Reachability()
 
-    def apply(self, change: Forward | StopForwarding) -> None:
-        """Take a change over; it holds from the next packet on."""
+    def apply(self, change: Forward | StopForwarding, boot: float = 0.0) -> None:
+        """Take a change over; it holds from the next packet on.
+
+        A node that has moved had packets on their way from where it was: they are taken out of their tunnel for LINGER
+        seconds more.
+        """
         key = change.home_address.packed
         before = self._tunnels.pop(key, None)
+        self._lingering.pop(key, None)
+        if isinstance(change, Forward) and before is not None and before.endpoint != change.endpoint:
+            self._lingering[key] = (before, boot + LINGER)
         if isinstance(change, Forward):
             self._tunnels[key] = change
             users, mtu = self._ways.get(change.endpoint, (0, self._mtu_towards(change.endpoint)))
@@ -142,14 +153,31 @@ class TunnelTable:
             arrived = _opened(packet)
         except WireError:
             return Dropped.MALFORMED
-        tunnel = self._tunnels.get(inner_source(arrived.inner))
-        if tunnel is None or tunnel.endpoint != arrived.source:
+        now = self._tunnels.get(inner_source(arrived.inner))
+        tunnel = self._tunnel_from(arrived, boot)
+        if now is None or tunnel is None:
             return Dropped.SPOOFED
         if tunnel.udp or not _agreed(packet[9], arrived.inner, tunnel.encapsulation):
             return Dropped.NOT_AGREED
         if not tunnel.reverse_tunnel:
             return Dropped.NO_REVERSE_TUNNEL
-        return self._admitted(arrived.inner, tunnel, boot)
+        if tunnel is now:
+            self._reachability.heard_from(tunnel.endpoint.packed)
+        return self._clamped(arrived.inner, self._room(now, boot))
+
+    def _tunnel_from(self, arrived: Decapsulated, boot: float) -> Forward | None:
+        """The tunnel that a packet came out of: its node's present one, or the one before for a little while."""
+        key = inner_source(arrived.inner)
+        tunnel = self._tunnels.get(key)
+        if tunnel is not None and tunnel.endpoint == arrived.source:
+            return tunnel
+        before, until = self._lingering.get(key, (None, 0.0))
+        if before is None or before.endpoint != arrived.source:
+            return None
+        if boot >= until:
+            del self._lingering[key]
+            return None
+        return before
 
     def inbound_udp(
         self, payload: bytes, source: IPv4Address, port: int, *, tos: int = 0, boot: float = 0.0

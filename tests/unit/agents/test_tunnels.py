@@ -8,7 +8,7 @@ import pytest
 
 from homeward.agents.agent_events import Forward, StopForwarding
 from homeward.agents.path_mtu import read_header, too_big
-from homeward.agents.tunnels import Dropped, TellSender, TunnelPacket, TunnelTable
+from homeward.agents.tunnels import LINGER, Dropped, TellSender, TunnelPacket, TunnelTable
 from homeward.wire.internet_checksum import put
 
 AGENT = IPv4Address("10.0.0.2")
@@ -143,6 +143,26 @@ def test_a_genuine_reverse_tunnelled_packet() -> None:
     inner = packet(HOME, PEER, ttl=9)
     assert table().inbound(tunnelled(CARE_OF, inner)) == inner
     assert table().inbound(tunnelled(CARE_OF, inner, options=bytes(8))) == inner
+
+
+@pytest.mark.rows("R-202")
+def test_packets_on_their_way_from_where_a_node_was_are_taken_for_two_seconds() -> None:
+    made, inner = table(), packet(HOME, PEER)
+    made.apply(Forward(HOME, ELSEWHERE, reverse_tunnel=True), 100.0)
+    assert made.inbound(tunnelled(ELSEWHERE, inner), 100.1) == inner
+    assert made.inbound(tunnelled(CARE_OF, inner), 100.0 + LINGER - 0.1) == inner
+    assert made.inbound(tunnelled(CARE_OF, packet(OTHER_HOME, PEER)), 100.1) is Dropped.SPOOFED
+    assert made.inbound(tunnelled(CARE_OF, inner), 100.0 + LINGER) is Dropped.SPOOFED
+    assert made.inbound(tunnelled(CARE_OF, inner), 100.1) is Dropped.SPOOFED, "what is over is forgotten"
+
+
+@pytest.mark.rows("R-202")
+def test_a_binding_that_ended_is_followed_by_nothing() -> None:
+    made, inner = table(), packet(HOME, PEER)
+    made.apply(Forward(HOME, ELSEWHERE, reverse_tunnel=True), 100.0)
+    made.apply(StopForwarding(HOME), 100.1)
+    assert made.inbound(tunnelled(CARE_OF, inner), 100.2) is Dropped.SPOOFED
+    assert made.inbound(tunnelled(ELSEWHERE, inner), 100.2) is Dropped.SPOOFED
 
 
 def test_padding_behind_a_packet_is_refused() -> None:
