@@ -309,7 +309,9 @@ def test_an_end_that_stays_unreachable_is_told(
     assert node.ask().code == 0
     icmp = raw(network.peer, socket.IPPROTO_ICMP, PEER)
     icmp.settimeout(0.4)
-    network.router.setting("ipv4/icmp_ratelimit", "0")  # it shares a budget with unreachable routes, and starves them
+    network.router.setting(
+        "ipv4/icmp_ratelimit", "0"
+    )  # it shares a budget with unreachable routes, and starves them
     network.router.ip(f"route add unreachable {CARE_OF}/32")
     began = time.monotonic()
     told: Packet | None = None

@@ -236,6 +236,7 @@ async def test_a_refusal(bus: PrivateBus, daemon: Daemon) -> None:
         assert (said.returncode, said.stderr) == (1, "homeward: only root may; use sudo\n")
 
 
+@pytest.mark.slow
 async def test_without_daemon(bus: PrivateBus) -> None:
     for words in (["status"], ["profiles"], ["connect"], ["disconnect"], ["reconnect"]):
         said = await run(bus, *words)
@@ -362,6 +363,7 @@ async def test_a_person_is_asked_for_what_is_missing_and_again_when_it_is_wrong(
     assert daemon.secrets == daemon.wanted
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a secret is asked of its owner or of root")
 @pytest.mark.parametrize("key", ["\x03", "\x04"])
 async def test_giving_up_at_the_question(bus: PrivateBus, daemon: Daemon, key: str) -> None:

@@ -83,6 +83,7 @@ def leftovers(network: ForeignNetwork) -> list[str]:
     return found + [line for line in host.ip("link show").splitlines() if "homeward" in line]
 
 
+@pytest.mark.slow
 def test_nothing_is_left_by_a_life_that_ended_and_a_killed_ones_rest_is_taken_over(
     network: ForeignNetwork, tmp_path: Path, node: MobileNode
 ) -> None:

@@ -140,7 +140,10 @@ async def _first_syn(end: TunnelEnd) -> bytes:
     return await eventually(lambda: (came := end.came()) and came[29] == 6 and came, 5)
 
 
-@pytest.mark.parametrize("step", ["", *STEPS])
+@pytest.mark.parametrize(
+    "step",
+    ["", "fence", *(pytest.param(step, marks=pytest.mark.slow) for step in STEPS if step != "fence")],
+)
 async def test_a_new_life_finds_and_undoes_everything(stations: Stations, tmp_path: Path, step: str) -> None:
     before = traces(stations.laptop)
     life = Life(tmp_path, step)

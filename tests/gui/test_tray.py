@@ -126,6 +126,7 @@ async def test_words_keep_their_underscores_and_ampersands_in_the_menu(desk):
     await until(menu_shows(desk.panel, "IKE_SA_INIT"), "menu")
 
 
+@pytest.mark.slow
 async def test_seconds_are_counted_only_while_the_menu_is_open(desk):
     desk.daemon.show(trusted())
     await until(menu_shows(desk.panel, "Binding"), "menu")
@@ -159,6 +160,7 @@ def wake_ups(pid: int) -> int:
     return total
 
 
+@pytest.mark.slow
 async def test_nobody_wakes_up_while_nothing_happens(desk):
     desk.daemon.show(trusted())
     await until(menu_shows(desk.panel, "Binding"), "menu")

@@ -21,5 +21,6 @@ def test_a_lab_changes_nothing_of_the_host(fresh_state: LabState) -> None:
     assert changes_made_by(live) == []
 
 
+@pytest.mark.slow
 def test_a_standing_lab_changes_nothing_of_the_host(fresh_state: LabState) -> None:
     assert changes_made_by(Builder(fresh_state).up) == []

@@ -118,6 +118,7 @@ def kill_and_restart(laptop: Laptop, tap: Tap, applications: Applications, *, so
     stays_shut(laptop, tap, applications)
 
 
+@pytest.mark.slow
 def test_one_connection_lives_through_the_daemons_deaths(laptop: Laptop, lab: LabState, tap: Tap) -> None:
     """From the first connection to the last, every frame that leaves is one that its state allows."""
     inside = Allowed(AccessMode.C, laptop.plug("trust1"))
@@ -216,6 +217,7 @@ def test_cleanup_after_a_kill_leaves_the_laptop_as_it_was_found(laptop: Laptop) 
     assert laptop.status.now.state is ClientState.DISCONNECTED
 
 
+@pytest.mark.slow
 def test_a_second_daemon_gives_up_and_harms_nobody(laptop: Laptop, lab: LabState) -> None:
     laptop.plug("trust1")
     assert laptop.connect().status == 0

@@ -125,6 +125,7 @@ def test_a_killed_host_takes_its_own_with_it_and_down_the_rest(fresh_state: LabS
     assert namespaces & _namespaces_in_use(beginning, ending) == set()
 
 
+@pytest.mark.slow
 def test_up_repairs_a_lab_of_which_pieces_are_missing(fresh_state: LabState) -> None:
     builder = Builder(fresh_state)
     builder.up()
@@ -145,6 +146,7 @@ def test_a_killed_up_is_cleaned_up(fresh_state: LabState, after: float) -> None:
     assert sorted(each.name for each in fresh_state.root.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_two_labs_stand_side_by_side(fresh_state: LabState) -> None:
     other = LabState(fresh_state.name + "b", fresh_state.root.parent)
     Builder(fresh_state).up()
@@ -157,6 +159,7 @@ def test_two_labs_stand_side_by_side(fresh_state: LabState) -> None:
     _gone(other)
 
 
+@pytest.mark.slow
 def test_sockets_are_reached_however_long_the_path_is(fresh_state: LabState) -> None:
     state = LabState(fresh_state.name, fresh_state.root.parent / ("d" * 90) / ("e" * 90))
     builder = Builder(state)

@@ -18,6 +18,7 @@ from homeward.lab.state import LabState
 pytestmark = [pytest.mark.root, pytest.mark.lab]
 
 
+@pytest.mark.slow
 def test_a_plain_connection_dies_on_a_move(lab: LabState, move: Callable[[str], str]) -> None:
     address = move("trust1")
     applications = Applications(lab, IPv4Address(address))

@@ -167,7 +167,7 @@ def test_no_secret_is_in_what_a_story_leaves(fresh_state: LabState, tmp_path: Pa
         assert not any(secret in command for secret in drawn)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_story_leaves_nothing_but_what_it_saw(
     fresh_state: LabState, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -184,6 +184,7 @@ def test_an_interrupted_story_leaves_nothing_but_what_it_saw(
     assert (out / "logs" / "laptop-homewardd.log").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_killed_story_leaves_nothing_that_down_does_not_find(fresh_state: LabState, tmp_path: Path) -> None:
     with _start(fresh_state, tmp_path / "out") as tour:
         assert tour.stdout is not None
@@ -196,7 +197,7 @@ def test_a_killed_story_leaves_nothing_that_down_does_not_find(fresh_state: LabS
     _nothing_is_left(fresh_state)
 
 
-@pytest.mark.parametrize("service", ["homewardd", "charon"])
+@pytest.mark.parametrize("service", ["homewardd", pytest.param("charon", marks=pytest.mark.slow)])
 def test_a_killed_part_fails_the_story_and_nothing_is_left(
     fresh_state: LabState, tmp_path: Path, service: str
 ) -> None:
