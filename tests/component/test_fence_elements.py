@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from homeward.adapters.nft_fence import NftFence
+from homeward.adapters.nftables.fence import NftFence
 from homeward.model.access import ClearPath
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.plan import Fence, Held, Tunnelled

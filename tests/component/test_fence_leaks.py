@@ -18,7 +18,7 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
-from homeward.adapters.nft_fence import NftFence
+from homeward.adapters.nftables.fence import NftFence
 from homeward.model.access import ClearPath, VpnPath
 from homeward.model.names import MARK_IKE, MARK_NAME_QUERY, MARK_REGISTRATION, MARK_TUNNEL
 from homeward.model.plan import Fence, Held, Tunnelled

@@ -17,7 +17,7 @@ from scapy.packet import Packet, Raw
 
 from homeward.adapters.kernel_switches import KernelSwitches
 from homeward.adapters.netlink_plan import NetlinkPlans
-from homeward.adapters.nft_fence import NftFence
+from homeward.adapters.nftables.fence import NftFence
 from homeward.adapters.tunnel_device import QUEUE_PACKETS, TunnelDevice
 from homeward.model.access import ClearPath, VpnPath
 from homeward.model.plan import EMPTY_PLAN, Fence, Held, NetworkPlan, Traffic, Tunnelled

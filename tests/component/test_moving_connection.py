@@ -16,7 +16,7 @@ import pytest
 
 from homeward.adapters.kernel_switches import KernelSwitches
 from homeward.adapters.netlink_plan import NetlinkPlans
-from homeward.adapters.nft_fence import NftFence
+from homeward.adapters.nftables.fence import NftFence
 from homeward.adapters.tunnel_device import TunnelDevice, open_tun, open_tunnel_socket, receive_packet
 from homeward.model.access import ClearPath, VpnPath
 from homeward.model.plan import Fence, Held, NetworkPlan, Traffic, Tunnelled

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from homeward.adapters.netlink_visitors import VisitorRoutes
-from homeward.adapters.nft_visitors import Station, VisitorGate
+from homeward.adapters.nftables.visitors import Station, VisitorGate
 from tests.component.agent_network import Namespace
 
 pytestmark = pytest.mark.root

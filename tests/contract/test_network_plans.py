@@ -14,7 +14,7 @@ import pytest
 
 from homeward.adapters.kernel_switches import KernelSwitches
 from homeward.adapters.netlink_plan import NetlinkPlans
-from homeward.adapters.nft_fence import NftFence
+from homeward.adapters.nftables.fence import NftFence
 from homeward.adapters.tunnel_device import TunnelDevice
 from homeward.model.access import ClearPath
 from homeward.model.errors import PlanError

@@ -18,7 +18,7 @@ from typing import Any
 from homeward.adapters import kernel_switches
 from homeward.adapters.kernel_switches import KernelSwitches
 from homeward.adapters.netlink_plan import NetlinkPlans
-from homeward.adapters.nft_fence import NftFence
+from homeward.adapters.nftables.fence import NftFence
 from homeward.adapters.tunnel_device import TunnelDevice
 from homeward.model.access import ClearPath
 from homeward.model.plan import EMPTY_PLAN, Fence, NetworkPlan, Tunnelled

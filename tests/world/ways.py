@@ -22,7 +22,7 @@ from scapy.packet import Packet, Raw
 from homeward.adapters.home_link import ArpHomeLinks
 from homeward.adapters.kernel_switches import KernelSwitches
 from homeward.adapters.netlink_plan import Flowing, NetlinkPlans
-from homeward.adapters.nft_fence import NftFence
+from homeward.adapters.nftables.fence import NftFence
 from homeward.adapters.tunnel_device import TunnelDevice
 from homeward.adapters.udp_registration import UdpRegistrations
 from homeward.model.access import AgentPath, ClearPath, HomePath, VpnPath

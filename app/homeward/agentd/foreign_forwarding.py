@@ -18,7 +18,7 @@ from typing import Final, assert_never
 
 from homeward.adapters.netlink_forwarding import link_mtu
 from homeward.adapters.netlink_visitors import VisitorRoutes
-from homeward.adapters.nft_visitors import Station, VisitorGate
+from homeward.adapters.nftables.visitors import Station, VisitorGate
 from homeward.adapters.tunnel_device import open_tun
 from homeward.agentd.foreign_settings import VISITOR_DEVICE, VISITOR_GATE, VISITOR_MARK, ForeignSettings
 from homeward.agentd.foreign_uplink import HomeDatagram, TooBigReported

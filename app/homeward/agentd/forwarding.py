@@ -20,7 +20,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Final, assert_never
 
 from homeward.adapters.netlink_forwarding import ForwardingRoutes, link_mtu
-from homeward.adapters.nft_tunnel_errors import TunnelErrors
+from homeward.adapters.nftables.tunnel_errors import TunnelErrors
 from homeward.adapters.receive_merging import ReceiveMerging
 from homeward.adapters.tunnel_device import open_tun
 from homeward.agentd.inside_links import InsideLinks

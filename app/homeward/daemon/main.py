@@ -22,7 +22,7 @@ from homeward.adapters.icmp_agents import IcmpAgents
 from homeward.adapters.kernel_switches import KernelSwitches
 from homeward.adapters.netlink_links import NetlinkLinks
 from homeward.adapters.netlink_plan import NetlinkPlans
-from homeward.adapters.nft_fence import NftFence
+from homeward.adapters.nftables.fence import NftFence
 from homeward.adapters.strongswan.engine import StrongSwanEngine
 from homeward.adapters.system_bus_logind import LogindSessions
 from homeward.adapters.tunnel_device import TunnelDevice

@@ -19,7 +19,7 @@ from scapy.packet import Raw
 
 from homeward.adapters.kernel_switches import KernelSwitches
 from homeward.adapters.netlink_plan import NetlinkPlans
-from homeward.adapters.nft_fence import NftFence
+from homeward.adapters.nftables.fence import NftFence
 from homeward.adapters.strongswan.devices import device_with_address
 from homeward.adapters.tunnel_device import TunnelDevice, open_tunnel_socket
 from homeward.model.access import VpnPath

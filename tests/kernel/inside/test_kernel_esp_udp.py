@@ -14,7 +14,7 @@ from scapy.packet import Raw
 
 from homeward.adapters.kernel_switches import KernelSwitches
 from homeward.adapters.netlink_plan import NetlinkPlans
-from homeward.adapters.nft_fence import NftFence
+from homeward.adapters.nftables.fence import NftFence
 from homeward.adapters.strongswan.devices import device_with_address
 from homeward.adapters.tunnel_device import TunnelDevice
 from homeward.adapters.udp_registration import UdpRegistrations

@@ -17,7 +17,7 @@ from scapy.packet import Raw
 
 from homeward.adapters.kernel_switches import KernelSwitches
 from homeward.adapters.netlink_plan import NetlinkPlans
-from homeward.adapters.nft_fence import NftFence
+from homeward.adapters.nftables.fence import NftFence
 from homeward.adapters.tunnel_device import TunnelDevice, open_tunnel_socket
 from homeward.model.access import ClearPath
 from homeward.model.plan import Fence, NetworkPlan, Tunnelled

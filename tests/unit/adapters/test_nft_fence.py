@@ -7,8 +7,8 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from homeward.adapters.nft_fence import FenceSetting, render, render_nothing
-from homeward.adapters.nft_fence.rules import elements, standing
+from homeward.adapters.nftables.fence import FenceSetting, render, render_nothing
+from homeward.adapters.nftables.fence.rules import elements, standing
 from homeward.model.access import AgentPath, ClearPath, HomePath, VpnPath
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import PlanError

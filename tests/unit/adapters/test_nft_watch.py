@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from homeward.adapters.nft_fence import NftFence
+from homeward.adapters.nftables.fence import NftFence
 from homeward.model.errors import PlanError
 from homeward.model.plan import Fence, Held
 
@@ -57,7 +57,7 @@ async def fence(kernel: ScriptedNft, told: list[str], monkeypatch: pytest.Monkey
             yield kernel.news.pop(0)
 
     monkeypatch.setattr(NftFence, "_news", news)
-    monkeypatch.setattr("homeward.adapters.nft_fence.RESTORE_PAUSE", 0.01)
+    monkeypatch.setattr("homeward.adapters.nftables.fence.RESTORE_PAUSE", 0.01)
     made = NftFence()
     made._nft = kernel  # type: ignore[assignment]
     made._watch = object()  # type: ignore[assignment]

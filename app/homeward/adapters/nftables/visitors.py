@@ -10,14 +10,13 @@ them fills the socket that home agents' replies come in by.
 
 from __future__ import annotations
 
-import ctypes
-import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
 
-from homeward.model.errors import NotPermitted, PlanError, Unavailable
+from homeward.adapters.nftables.library import Nftables
+from homeward.model.errors import PlanError
 
 _NETLINK_NETFILTER: Final = 12
 
@@ -44,7 +43,7 @@ class VisitorGate:
         self._links: tuple[str, ...] = ()
         self._care_of: tuple[IPv4Address, ...] = ()
         self._stations: dict[IPv4Address, Station] = {}
-        self._nft: _Libnftables | None = None
+        self._nft: Nftables | None = None
 
     def put_up(self, links: Iterable[str], care_of_addresses: Iterable[IPv4Address]) -> None:
         """Replace whatever stands by a gate for these access links, without visitors. Raises Unavailable, NotPermitted,
@@ -141,45 +140,5 @@ class VisitorGate:
 
     def _run(self, commands: str) -> None:
         if self._nft is None:
-            self._nft = _Libnftables()
+            self._nft = Nftables("changing the gate for visitors")
         self._nft.run(commands)
-
-
-class _Libnftables:
-    """nft's own library, in this process: a change takes well below a millisecond, where starting nft takes 15."""
-
-    def __init__(self) -> None:
-        action = "starting libnftables"
-        try:
-            # The library ends the process when it cannot have this socket: ask first.
-            socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER).close()
-            library = ctypes.CDLL("libnftables.so.1")
-        except OSError as error:
-            raise Unavailable(action, f"{error}; is the package nftables installed?") from error
-        library.nft_ctx_new.restype = ctypes.c_void_p
-        library.nft_ctx_new.argtypes = [ctypes.c_uint32]
-        for function in ("nft_ctx_buffer_output", "nft_ctx_buffer_error"):
-            getattr(library, function).argtypes = [ctypes.c_void_p]
-        library.nft_ctx_get_error_buffer.argtypes = [ctypes.c_void_p]
-        library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
-        library.nft_ctx_free.argtypes = [ctypes.c_void_p]
-        library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-        self._library = library
-        self._context = library.nft_ctx_new(0)
-        if not self._context:
-            raise Unavailable(action, "no context")
-        library.nft_ctx_buffer_output(self._context)
-        library.nft_ctx_buffer_error(self._context)
-
-    def run(self, commands: str) -> None:
-        """Carry out all commands or none."""
-        if self._library.nft_run_cmd_from_buffer(self._context, commands.encode()) == 0:
-            return
-        said = (self._library.nft_ctx_get_error_buffer(self._context) or b"").decode(errors="replace")
-        first = said.strip().splitlines()[0] if said.strip() else "no reason given"
-        refused = NotPermitted if "Operation not permitted" in first else PlanError
-        raise refused("changing the gate for visitors", first)
-
-    def close(self) -> None:
-        """Give the library's memory and socket back."""
-        self._library.nft_ctx_free(self._context)

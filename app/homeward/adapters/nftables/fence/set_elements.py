@@ -14,7 +14,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from homeward.adapters.nft_fence.rules import LINGER, Elements, Ends
+from homeward.adapters.nftables.fence.rules import LINGER, Elements, Ends
 from homeward.model.errors import NotPermitted, PlanError
 from homeward.model.names import FENCE_TABLE
 
