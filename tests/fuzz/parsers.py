@@ -10,13 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from homeward.model.errors import WireError
+from homeward.agents.tunnel_errors import read_report
+from homeward.model.errors import UnknownMessage, WireError
 from homeward.model.nat_traversal import TunnelKind
 from homeward.wire import (
     agent_advertisement,
+    arp,
     datagram,
     echo,
     gre,
+    ip_fragments,
     ip_in_ip,
     link_frames,
     minimal_encapsulation,
@@ -24,6 +27,7 @@ from homeward.wire import (
     registration,
     relay,
     revocation,
+    segment_size,
     udp_tunnel,
 )
 from homeward.wire.authenticator import verify
@@ -119,6 +123,27 @@ def _datagram(octets: bytes) -> None:
     assert datagram.read_udp_packet(link_frames.udp(*ends, read.payload, ttl=read.ttl)) == read
 
 
+def _arp(octets: bytes) -> None:
+    message = arp.decode(octets)
+    assert arp.decode(arp.encode(message)) == message
+
+
+def _tunnel_error(octets: bytes) -> None:
+    # It says of what it cannot read that there is nothing to report. Checksums are put right here as well.
+    report = read_report(put(octets, 2) if len(octets) >= 4 else octets, ELSEWHERE.packed)
+    if report is None:
+        raise UnknownMessage("no error about a tunnel of ours")
+
+
+def _cut(octets: bytes) -> None:
+    ip_in_ip.check_ipv4(octets)
+    clamped = segment_size.clamp(octets, 536)
+    assert len(clamped) == len(octets)
+    assert segment_size.clamp(clamped, 536) == clamped
+    for part in ip_fragments.fragment(octets, 68):
+        ip_in_ip.check_ipv4(part)
+
+
 _IPV4 = bytes.fromhex("45000000000000004000000000000000000000000000")
 
 PARSERS: dict[str, Parser] = {
@@ -132,5 +157,8 @@ PARSERS: dict[str, Parser] = {
     "datagram": Parser(
         _datagram, (_IPV4[:2] + b"\0\x1c" + _IPV4[4:9] + b"\x11" + _IPV4[10:20] + b"\1\xb2\1\xb2",)
     ),
+    "arp": Parser(_arp, (bytes.fromhex("0001080006040001"),)),
+    "tunnel_error": Parser(_tunnel_error, (b"\x03\x04\0\0\0\0\x05\xaa\x45", b"\x0b\0\0\0\0\0\0\0\x45")),
+    "cut": Parser(_cut, (_IPV4[:20],)),
     "gre": Parser(gre.unwrap, (b"\0\0\x08\0", b"\x80\0\x08\0")),
 }
