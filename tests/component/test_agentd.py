@@ -342,6 +342,7 @@ def test_packets_follow_a_move_and_end_with_a_deregistration(
         agent.wait_for(f"binding-{change} ")
 
 
+@pytest.mark.slow
 @pytest.mark.rows("R-198")
 def test_a_lifetime_ends_silently(agent: AgentProcess, node: Node, peer: socket.socket) -> None:
     reply = node.ask(1)
@@ -424,6 +425,7 @@ def test_an_end_on_request_leaves_nothing(
     assert network.agent.run("sh", "-c", settings) == forwarding
 
 
+@pytest.mark.slow
 def test_kill_and_restart(
     network: AgentNetwork, config: Path, tmp_path: Path, node: Node, peer: socket.socket
 ) -> None:

@@ -160,6 +160,7 @@ def test_an_end_from_afar_is_quiet_and_stops_what_was_being_said(
     away.close()
 
 
+@pytest.mark.slow
 @pytest.mark.rows("R-203")
 def test_a_killed_agent_draws_no_packets(network: AgentNetwork, link: Link, tmp_path: Path) -> None:
     settings = f"cat /proc/sys/net/ipv4/conf/{LINK}/rp_filter"

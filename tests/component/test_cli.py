@@ -190,6 +190,7 @@ async def test_a_wrong_secret_connects_nothing(bus: PrivateBus, daemon: Daemon) 
     assert daemon.calls == []
 
 
+@pytest.mark.slow
 async def test_a_missing_secret_without_a_terminal(bus: PrivateBus, daemon: Daemon) -> None:
     daemon.wanted = {"psk": b"right"}
     said = await run(bus, "connect")
@@ -199,6 +200,7 @@ async def test_a_missing_secret_without_a_terminal(bus: PrivateBus, daemon: Daem
     assert "homeward-tray" in said.stdout
 
 
+@pytest.mark.slow
 async def test_a_tray_that_supplies_the_secret_meanwhile(bus: PrivateBus, daemon: Daemon) -> None:
     daemon.wanted = {"psk": b"right"}
 
@@ -246,6 +248,7 @@ async def test_without_daemon(bus: PrivateBus) -> None:
     assert (said.returncode, said.stdout) == (0, "null\n")
 
 
+@pytest.mark.slow
 async def test_which_profile(bus: PrivateBus, daemon: Daemon) -> None:
     daemon.listed += (
         ProfileSummary("travel", "alice"),
@@ -284,6 +287,7 @@ async def test_watching_prints_each_change(bus: PrivateBus, daemon: Daemon) -> N
     assert states == ["disconnected", "outside-mc"]
 
 
+@pytest.mark.slow
 async def test_output_into_a_pipe_that_closes(bus: PrivateBus, daemon: Daemon) -> None:
     said = await asyncio.to_thread(
         subprocess.run,

@@ -44,6 +44,7 @@ def ping(network: ForeignNetwork) -> None:
     network.node.run("ping", "-c2", "-i0.05", "-W1", "-I", str(HOME), str(PEER))
 
 
+@pytest.mark.slow
 def test_the_home_agents_revocation_ends_the_visitor_and_is_told_to_it(
     network: ForeignNetwork, tmp_path: Path, node: MobileNode
 ) -> None:

@@ -118,6 +118,7 @@ def test_an_idle_udp_tunnel_is_kept_alive_through_the_nat(behind_nat: ForeignNet
     node.close()
 
 
+@pytest.mark.slow
 @pytest.mark.rows("R-276")
 def test_challenges_are_answered_and_renewed(network: ForeignNetwork, tmp_path: Path) -> None:
     tables = f"""[[mobile_node_aaa]]

@@ -241,6 +241,7 @@ async def test_nothing_comes_in_while_held(laptop: Laptop) -> None:
         assert await heard(receiver) == []
 
 
+@pytest.mark.slow
 async def test_what_was_in_flight_in_the_vpn_still_comes_in_for_two_seconds(laptop: Laptop) -> None:
     await laptop.apply(laptop.inside_vpn)
     await laptop.apply(Held())

@@ -161,6 +161,7 @@ async def test_a_new_life_finds_and_undoes_everything(stations: Stations, tmp_pa
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 async def test_two_lives_at_once_are_refused(stations: Stations, tmp_path: Path) -> None:
     life = Life(tmp_path)
     await life.ready()

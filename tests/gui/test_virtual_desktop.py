@@ -132,6 +132,7 @@ async def test_icon_menu_and_window_are_on_the_screen(folder, dark):
     await until(lambda: not processes_of(folder), "the end of all that was started", 5)
 
 
+@pytest.mark.slow
 async def test_secrets_for_the_desktop_reach_the_daemon_through_its_keyring(folder):
     need = SecretNeeded("office-key", "the home agent's key", owner=user_name(), fingerprint="scrypt:00:11")
     with PrivateBus(folder / "daemon") as address:
@@ -152,6 +153,7 @@ async def test_secrets_for_the_desktop_reach_the_daemon_through_its_keyring(fold
     assert kept == []
 
 
+@pytest.mark.slow
 @pytest.mark.root
 async def test_as_root_the_desktop_is_an_ordinary_users(folder):
     with PrivateBus(folder / "daemon") as address:

@@ -42,7 +42,7 @@ async def test_the_inner_address_is_on_the_tun_device_and_only_marked_packets_ta
 
 
 @pytest.mark.rows("R-11")
-@pytest.mark.parametrize("networks", ["10.0.0.0/8", "0.0.0.0/0"])
+@pytest.mark.parametrize("networks", [pytest.param("10.0.0.0/8", marks=pytest.mark.slow), "0.0.0.0/0"])
 async def test_ike_never_enters_a_tunnel_however_wide_the_vpn_is(
     world: RealVpnWorld, engine: StrongSwanEngine, reports: Reports, networks: str
 ) -> None:
@@ -63,6 +63,7 @@ async def test_ike_never_enters_a_tunnel_however_wide_the_vpn_is(
     assert "dev eth0" in route(hosts, world.gateway, "mark", hex(MARK_IKE))
 
 
+@pytest.mark.slow
 @pytest.mark.rows("R-250")
 async def test_our_own_device_causes_no_roam_and_is_not_announced(
     world: RealVpnWorld, engine: StrongSwanEngine, reports: Reports
@@ -162,6 +163,7 @@ async def test_a_second_move_right_after_the_first_ends_at_the_last_address(
     assert not reports.of(VpnLost)
 
 
+@pytest.mark.slow
 async def test_an_exchange_that_blocks_mobike_is_overtaken(
     world: RealVpnWorld, engine: StrongSwanEngine, reports: Reports
 ) -> None:

@@ -98,6 +98,7 @@ async def test_a_gateway_that_speaks_the_old_version_only_is_refused_in_words(
     assert "ID_PROT" not in world.hosts.laptop_charon.log.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.rows("R-43")
 async def test_renewed_keys_are_no_news_and_cost_no_packet(
     world: RealVpnWorld, engine: StrongSwanEngine, reports: Reports
