@@ -216,8 +216,7 @@ def start_all(state: LabState) -> Iterator[str]:
     laptop = Host(state, LAPTOP)
     Host(state, GATEWAY).start("charon", CHARON)
     start_engine(state)
-    for host in AGENTS:
-        start_agent(state, host)
+    start_agent(state, AGENT)
     (state.run(LAPTOP) / "dbus").mkdir()
     laptop.start("dbus", *_dbus())
     _wait_for(laptop, "dbus", SYSTEM_BUS)
@@ -230,7 +229,11 @@ def start_all(state: LabState) -> Iterator[str]:
     _wait_for(laptop, "charon", "charon.vici")
     wait_for_name(laptop, "login1", "org.freedesktop.login1")
     wait_for_name(laptop, "homewardd", BUS_NAME)
-    yield "homewardd and its charon, home agent"
+    # Nobody waits for these: they are heard when they advertise.
+    for host in AGENTS:
+        if host != AGENT:
+            start_agent(state, host)
+    yield "homewardd and its charon, home agent, foreign agents"
 
 
 def start_agent(state: LabState, host: str) -> None:
