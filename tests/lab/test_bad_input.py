@@ -171,6 +171,7 @@ def test_without_bus(laptop: Laptop) -> None:
 # --- taken, and cannot be carried out: blocked, with the reason -----------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_gateway_that_cannot_be_reached(laptop: Laptop, lab: LabState) -> None:
     laptop.plug("ext1")
     with dropping(lab, "ext1", "forward", "meta l4proto udp"), a_block_that_disconnect_lifts(laptop):

@@ -150,6 +150,7 @@ def test_one_connection_lives_through_the_daemons_deaths(laptop: Laptop, lab: La
         assert leaks(tap.heard(), HELD) == []
 
 
+@pytest.mark.slow
 def test_one_connection_lives_through_charons_death(laptop: Laptop, lab: LabState, tap: Tap) -> None:
     laptop.plug("ext1")
     assert laptop.connect().status == 0

@@ -167,7 +167,8 @@ def test_no_secret_is_in_what_a_story_leaves(fresh_state: LabState, tmp_path: Pa
         assert not any(secret in command for secret in drawn)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_story_leaves_nothing_but_what_it_saw(
     fresh_state: LabState, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -197,7 +198,8 @@ def test_a_killed_story_leaves_nothing_that_down_does_not_find(fresh_state: LabS
     _nothing_is_left(fresh_state)
 
 
-@pytest.mark.parametrize("service", ["homewardd", pytest.param("charon", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("service", ["homewardd", "charon"])
 def test_a_killed_part_fails_the_story_and_nothing_is_left(
     fresh_state: LabState, tmp_path: Path, service: str
 ) -> None:
