@@ -488,6 +488,7 @@ def run_agent(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_check_and_mistakes(config: Path, tmp_path: Path) -> None:
     right = run_agent("--config", str(config), "--check")
     assert (right.returncode, right.stderr) == (0, "")

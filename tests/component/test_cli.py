@@ -135,6 +135,7 @@ async def test_status_in_words_and_as_json(bus: PrivateBus, daemon: Daemon) -> N
     assert snapshot_from_plain(json.loads(said.stdout)) == daemon.shown
 
 
+@pytest.mark.slow
 async def test_connect_returns_at_once_or_waits(bus: PrivateBus, daemon: Daemon) -> None:
     daemon.delay = 1.0
     said = await run(bus, "connect", "office")
@@ -348,6 +349,7 @@ class Terminal:
                 raise
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a secret is asked of its owner or of root")
 async def test_a_person_is_asked_for_what_is_missing_and_again_when_it_is_wrong(
     bus: PrivateBus, daemon: Daemon

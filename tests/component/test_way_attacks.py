@@ -195,6 +195,7 @@ async def test_what_was_in_flight_comes_in_where_nobody_else_could_have_sent_it(
             assert await heard(receiver) == []
 
 
+@pytest.mark.slow
 async def test_after_two_seconds_nothing_of_the_way_before_comes_in(ways: Ways) -> None:
     await ways.apply(BY_NAME["agent"].traffic(ways))
     await ways.apply(BY_NAME["vpn-udp"].traffic(ways))
