@@ -209,6 +209,7 @@ def test_hosts_do_not_see_each_others_files_nor_change_the_machines(lab: LabStat
     assert set(laptop.run("ls", "/sys/class/net").stdout.split()) <= {"eth0", "lo", "ipsec0", "homeward0"}
 
 
+@pytest.mark.slow
 def test_exec_passes_status_and_wrong_usage_is_told_apart(lab: LabState) -> None:
     assert _run(lab, "exec", "correspondent", "sh", "-c", "exit 7").returncode == 7
     assert _run(lab, "exec", "agent", "hostname").stdout == "agent\n"
