@@ -36,6 +36,7 @@ class Node:
 
     It has a home address of its own, or gets one out of `home_addresses`; then `nai` says who it is (RFC 2794).
     A node with both an address and an NAI may ask for its address by the NAI. ProfileError for a node with neither.
+    With `retired` the association makes and renews no binding any more, but what rests on it stays until it ends.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Node:
     nai: str | None = None
     home_addresses: IPv4Network | None = None
     replay: ReplayStyle = ReplayStyle.TIMESTAMPS
+    retired: bool = False
 
     def __post_init__(self) -> None:
         if (self.home_address is None) == (self.home_addresses is None):
