@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from homeward.adapters.netlink_visitors import VisitorRoutes
+from homeward.adapters.netlink_routes.visitors import VisitorRoutes
 from homeward.adapters.nftables.visitors import Station, VisitorGate
 from tests.component.agent_network import Namespace
 

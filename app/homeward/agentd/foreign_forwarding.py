@@ -16,8 +16,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Final, assert_never
 
-from homeward.adapters.netlink_forwarding import link_mtu
-from homeward.adapters.netlink_visitors import VisitorRoutes
+from homeward.adapters.netlink_routes.rtnetlink import link_mtu
+from homeward.adapters.netlink_routes.visitors import VisitorRoutes
 from homeward.adapters.nftables.visitors import Station, VisitorGate
 from homeward.adapters.tunnel_device import open_tun
 from homeward.agentd.foreign_settings import VISITOR_DEVICE, VISITOR_GATE, VISITOR_MARK, ForeignSettings

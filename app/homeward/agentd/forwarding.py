@@ -19,7 +19,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final, assert_never
 
-from homeward.adapters.netlink_forwarding import ForwardingRoutes, link_mtu
+from homeward.adapters.netlink_routes.forwarding import ForwardingRoutes
+from homeward.adapters.netlink_routes.rtnetlink import link_mtu
 from homeward.adapters.nftables.tunnel_errors import TunnelErrors
 from homeward.adapters.receive_merging import ReceiveMerging
 from homeward.adapters.tunnel_device import open_tun

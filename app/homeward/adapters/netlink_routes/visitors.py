@@ -5,8 +5,6 @@ Marked packets (visitors' own) are led into the device. What comes out of it goe
 permanent neighbour entry, so that nobody is ever asked by ARP for a home address, and to nobody else: what matches no
 visitor ends here. The host's own ICMP errors take the same way, since the other one leads through the home agent. No
 route of these is in the main table: other traffic of the host knows nothing of visitors.
-
-rtnetlink is asked and answered on the spot, as in `netlink_forwarding` and for the same reasons.
 """
 
 from __future__ import annotations
@@ -14,12 +12,22 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from ipaddress import IPv4Address
-from pathlib import Path
 from typing import Final
 
-from homeward.model.errors import NotPermitted, PlanError
+from homeward.adapters.netlink_routes.link_settings import LinkSettings
+from homeward.adapters.netlink_routes.rtnetlink import (
+    CREATE,
+    EXCLUSIVE,
+    REPLACE,
+    Rtnetlink,
+    attribute,
+    index_of,
+    read_attributes,
+    u32,
+)
+from homeward.model.errors import PlanError
 
 CAPTURE_TABLE: Final = 435
 VISITOR_TABLE: Final = 436
@@ -28,24 +36,15 @@ RULE_DELIVER: Final = 191
 RULE_NOWHERE: Final = 192
 RULE_ERRORS: Final = 193
 
-_RTM_NEWLINK, _RTM_DELLINK = 16, 17
 _RTM_GETADDR = 22
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 _RTM_NEWNEIGH, _RTM_DELNEIGH = 28, 29
 _RTM_NEWRULE, _RTM_DELRULE = 32, 33
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_REQUEST, _ACK, _DUMP = 0x001, 0x004, 0x300
-_REPLACE, _CREATE, _EXCLUSIVE = 0x100, 0x400, 0x200
 
-_HEADER: Final = struct.Struct("=IHHII")
-_LINK: Final = struct.Struct("=BxHiII")
 _ROUTE: Final = struct.Struct("=BBBBBBBBI")
 _RULE: Final = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR: Final = struct.Struct("=BxxxiHBB")
 _ADDRESS: Final = struct.Struct("=BBBBi")
-_ATTRIBUTE: Final = struct.Struct("=HH")
-_IFF_UP: Final = 1
-_IFLA_MTU: Final = 4
 _RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 6, 15
 _FRA_IIFNAME, _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_IP_PROTO = 3, 6, 10, 15, 16, 22
 _TO_TABLE, _BLACKHOLE_RULE = 1, 6
@@ -58,8 +57,6 @@ _UNICAST, _BLACKHOLE = 1, 6
 _LAST_METRIC: Final = 0xFFFFFFFF
 _ICMP: Final = 1
 
-_SYSCTL: Final = Path("/proc/sys/net")
-
 
 class VisitorRoutes:
     """Rules, routes and neighbours around one device, in this network namespace."""
@@ -68,11 +65,9 @@ class VisitorRoutes:
         self._device = device
         self._mark = mark
         self._index = 0
-        self._sequence = 0
-        self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-        self._netlink.bind((0, 0))
+        self._netlink = Rtnetlink()
         self._visitors: dict[IPv4Address, tuple[int, bytes]] = {}
-        self._changed_settings: dict[Path, str] = {}
+        self._settings = LinkSettings()
 
     def bring_up(self, *, mtu: int, access: frozenset[str], uplinks: frozenset[str]) -> None:
         """Take the device up and lead visitors' packets by it, without visitors yet. Raises PlanError, NotPermitted.
@@ -80,24 +75,25 @@ class VisitorRoutes:
         What a former life left is taken away first.
         """
         self._remove_all()
-        self._index = self._index_of(self._device)
+        self._index = index_of(self._device)
         for name, value in (("send_redirects", "0"), ("forwarding", "1"), ("accept_local", "1")):
-            self._set(f"ipv4/conf/{self._device}/{name}", value, keep=False)
-        self._set(f"ipv6/conf/{self._device}/disable_ipv6", "1", keep=False, optional=True)
+            self._settings.put(f"ipv4/conf/{self._device}/{name}", value, keep=False)
+        self._settings.put(f"ipv6/conf/{self._device}/disable_ipv6", "1", keep=False, optional=True)
         for link in sorted(access | uplinks):
-            self._index_of(link)
-            self._set(f"ipv4/conf/{link}/forwarding", "1", keep=True)
+            index_of(link)
+            self._settings.put(f"ipv4/conf/{link}/forwarding", "1", keep=True)
         for link in sorted(access):
             # It would send visitors past us, to a router beside us that knows nothing of them.
-            self._set(f"ipv4/conf/{link}/send_redirects", "0", keep=True)
+            self._settings.put(f"ipv4/conf/{link}/send_redirects", "0", keep=True)
         for link in (self._device, *sorted(access)):
-            self._loosen(link, keep=link != self._device)
+            # Home addresses are never routed to where their packets come from, which a strict check would refuse.
+            self._settings.loosen(link, keep=link != self._device)
         self.set_mtu(mtu)
         self._route(_RTM_NEWROUTE, CAPTURE_TABLE, None, link=self._index)
         self._route(_RTM_NEWROUTE, CAPTURE_TABLE, None, link=None)
-        mark = _attribute(_FRA_FWMARK, _u32(self._mark)) + _attribute(_FRA_FWMASK, _u32(0xFFFFFFFF))
-        from_device = _attribute(_FRA_IIFNAME, self._device.encode() + b"\0")
-        own_icmp = _attribute(_FRA_IIFNAME, b"lo\0") + _attribute(_FRA_IP_PROTO, bytes([_ICMP]))
+        mark = attribute(_FRA_FWMARK, u32(self._mark)) + attribute(_FRA_FWMASK, u32(0xFFFFFFFF))
+        from_device = attribute(_FRA_IIFNAME, self._device.encode() + b"\0")
+        own_icmp = attribute(_FRA_IIFNAME, b"lo\0") + attribute(_FRA_IP_PROTO, bytes([_ICMP]))
         self._rule(_RTM_NEWRULE, RULE_CAPTURE, mark, table=CAPTURE_TABLE)
         self._rule(_RTM_NEWRULE, RULE_DELIVER, from_device, table=VISITOR_TABLE)
         self._rule(_RTM_NEWRULE, RULE_NOWHERE, from_device, table=None)
@@ -105,14 +101,11 @@ class VisitorRoutes:
 
     def set_mtu(self, mtu: int) -> None:
         """The longest packet that fits the tunnels; longer ones the kernel cuts, or tells their senders."""
-        body = _LINK.pack(socket.AF_UNSPEC, 0, self._index, _IFF_UP, _IFF_UP) + _attribute(
-            _IFLA_MTU, _u32(mtu)
-        )
-        self._ask(f"bringing up {self._device}", _RTM_NEWLINK, body)
+        self._netlink.bring_up(self._device, self._index, mtu=mtu)
 
     def admit(self, home_address: IPv4Address, interface: str, hardware_address: bytes) -> None:
         """Lead what comes out of the device for a home address to this station. Raises PlanError, NotPermitted."""
-        index = self._index_of(interface)
+        index = index_of(interface)
         before = self._visitors.get(home_address)
         if before == (index, hardware_address):
             return
@@ -136,8 +129,8 @@ class VisitorRoutes:
         """All IPv4 addresses of this host."""
         found = set()
         asked = _ADDRESS.pack(socket.AF_INET, 0, 0, 0, 0)
-        for body in self._dump("reading the host's addresses", _RTM_GETADDR, asked):
-            attributes = _attributes(body[_ADDRESS.size :])
+        for body in self._netlink.dump("reading the host's addresses", _RTM_GETADDR, asked):
+            attributes = read_attributes(body[_ADDRESS.size :])
             if _IFA_LOCAL in attributes:
                 found.add(IPv4Address(attributes[_IFA_LOCAL]))
         return frozenset(found)
@@ -146,15 +139,8 @@ class VisitorRoutes:
         """Remove all of it and the device, and give the links their settings back. Raises PlanError, NotPermitted."""
         self._remove_all()
         self._visitors.clear()
-        for path, value in self._changed_settings.items():
-            if path.exists():
-                path.write_text(value)
-        self._changed_settings.clear()
-        try:
-            index = self._index_of(self._device)
-        except PlanError:  # somebody was faster
-            return
-        self._ask(f"removing {self._device}", _RTM_DELLINK, _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0))
+        self._settings.put_back()
+        self._netlink.remove(self._device)
 
     def close(self) -> None:
         """Let go of the kernel; everything stays as it is."""
@@ -192,8 +178,8 @@ class VisitorRoutes:
 
     def _own_routes(self) -> Iterator[tuple[int, IPv4Address | None, int | None]]:
         asked = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
-        for body in self._dump("reading the routes", _RTM_GETROUTE, asked):
-            attributes = _attributes(body[_ROUTE.size :])
+        for body in self._netlink.dump("reading the routes", _RTM_GETROUTE, asked):
+            attributes = read_attributes(body[_ROUTE.size :])
             table = _number(attributes.get(_RTA_TABLE)) or body[4]
             if table in (CAPTURE_TABLE, VISITOR_TABLE):
                 destination = attributes.get(_RTA_DST)
@@ -217,135 +203,45 @@ class VisitorRoutes:
             _SCOPE_UNIVERSE if link is None else _SCOPE_LINK,
             _BLACKHOLE if link is None else _UNICAST,
             0,
-        ) + _attribute(_RTA_TABLE, _u32(table))
+        ) + attribute(_RTA_TABLE, u32(table))
         if destination is not None:
-            body += _attribute(_RTA_DST, destination.packed)
+            body += attribute(_RTA_DST, destination.packed)
         body += (
-            _attribute(_RTA_PRIORITY, _u32(_LAST_METRIC))
-            if link is None
-            else _attribute(_RTA_OIF, _u32(link))
+            attribute(_RTA_PRIORITY, u32(_LAST_METRIC)) if link is None else attribute(_RTA_OIF, u32(link))
         )
         verb = "adding" if adding else "removing"
         what = "everything" if destination is None else str(destination)
-        self._ask(
+        self._netlink.ask(
             f"{verb} the route to {what} in table {table}",
             kind,
             body,
-            flags=_CREATE | _REPLACE if adding else 0,
+            flags=CREATE | REPLACE if adding else 0,
         )
 
     def _rule(self, kind: int, priority: int, selector: bytes, *, table: int | None) -> None:
         adding = kind == _RTM_NEWRULE
         action = 0 if not adding else _BLACKHOLE_RULE if table is None else _TO_TABLE
         body = _RULE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, action, 0) + selector
-        body += _attribute(_FRA_PRIORITY, _u32(priority))
+        body += attribute(_FRA_PRIORITY, u32(priority))
         if table is not None:
-            body += _attribute(_FRA_TABLE, _u32(table))
+            body += attribute(_FRA_TABLE, u32(table))
         verb = "adding" if adding else "removing"
-        self._ask(f"{verb} routing rule {priority}", kind, body, flags=_CREATE | _EXCLUSIVE if adding else 0)
+        self._netlink.ask(
+            f"{verb} routing rule {priority}", kind, body, flags=CREATE | EXCLUSIVE if adding else 0
+        )
 
     def _neighbour(self, kind: int, address: IPv4Address, link: int, hardware_address: bytes) -> None:
-        body = _NEIGHBOUR.pack(socket.AF_INET, link, _NUD_PERMANENT, 0, 0) + _attribute(
+        body = _NEIGHBOUR.pack(socket.AF_INET, link, _NUD_PERMANENT, 0, 0) + attribute(
             _NDA_DST, address.packed
         )
         if hardware_address:
-            body += _attribute(_NDA_LLADDR, hardware_address)
+            body += attribute(_NDA_LLADDR, hardware_address)
         adding = kind == _RTM_NEWNEIGH
         verb = "adding" if adding else "removing"
-        self._ask(f"{verb} the neighbour {address}", kind, body, flags=_CREATE | _REPLACE if adding else 0)
-
-    def _loosen(self, link: str, *, keep: bool) -> None:
-        """Home addresses are never routed to where their packets come from, which a strict check would refuse."""
-        values = [int((_SYSCTL / f"ipv4/conf/{each}/rp_filter").read_text()) for each in ("all", link)]
-        if max(values) == 1:
-            self._set(f"ipv4/conf/{link}/rp_filter", "2", keep=keep)
-
-    # --- netlink ---
-
-    def _ask(self, action: str, kind: int, body: bytes, *, flags: int = 0) -> None:
-        """Send one request and wait for the kernel's answer, which it gives before send() returns."""
-        self._send(kind, body, _REQUEST | _ACK | flags)
-        for answered, _, payload in self._answers():
-            if answered == _NLMSG_ERROR:
-                code = -struct.unpack_from("=i", payload)[0]
-                if code:
-                    raise _refusal(action, code)
-                return
-
-    def _dump(self, action: str, kind: int, body: bytes) -> Iterable[bytes]:
-        self._send(kind, body, _REQUEST | _DUMP)
-        found: list[bytes] = []
-        for answered, _, payload in self._answers():
-            if answered == _NLMSG_DONE:
-                break
-            if answered == _NLMSG_ERROR:
-                raise _refusal(action, -struct.unpack_from("=i", payload)[0])
-            found.append(payload)
-        return found
-
-    def _send(self, kind: int, body: bytes, flags: int) -> None:
-        self._sequence += 1
-        self._netlink.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
-
-    def _answers(self) -> Iterator[tuple[int, int, bytes]]:
-        while True:
-            answer = self._netlink.recv(1 << 18)
-            at = 0
-            while at + _HEADER.size <= len(answer):
-                size, kind, flags, sequence, _ = _HEADER.unpack_from(answer, at)
-                if sequence == self._sequence:
-                    yield kind, flags, answer[at + _HEADER.size : at + size]
-                at += (size + 3) & ~3
-
-    def _index_of(self, link: str) -> int:
-        try:
-            return socket.if_nametoindex(link)
-        except OSError as error:
-            action = f"looking for the network interface {link}"
-            raise PlanError(action, "there is none of that name") from error
-
-    def _set(self, name: str, value: str, *, keep: bool, optional: bool = False) -> None:
-        """Write a kernel setting; with `keep`, note the value before, to be put back at the end."""
-        path = _SYSCTL / name
-        if optional and not path.exists():
-            return
-        try:
-            before = path.read_text()
-            if before.strip() == value:
-                return
-            path.write_text(value)
-        except OSError as error:
-            raise _refusal(f"setting {path} to {value}", error.errno or 0) from error
-        if keep:
-            self._changed_settings.setdefault(path, before)
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    size = _ATTRIBUTE.size + len(value)
-    return _ATTRIBUTE.pack(size, kind) + value + bytes(-size % 4)
-
-
-def _attributes(octets: bytes) -> dict[int, bytes]:
-    found = {}
-    at = 0
-    while at + _ATTRIBUTE.size <= len(octets):
-        size, kind = _ATTRIBUTE.unpack_from(octets, at)
-        if size < _ATTRIBUTE.size:
-            break
-        found[kind & 0x3FFF] = octets[at + _ATTRIBUTE.size : at + size]
-        at += (size + 3) & ~3
-    return found
-
-
-def _u32(value: int) -> bytes:
-    return struct.pack("=I", value)
+        self._netlink.ask(
+            f"{verb} the neighbour {address}", kind, body, flags=CREATE | REPLACE if adding else 0
+        )
 
 
 def _number(octets: bytes | None) -> int:
     return 0 if octets is None else int(struct.unpack("=I", octets)[0])
-
-
-def _refusal(action: str, code: int) -> PlanError | NotPermitted:
-    if code in (errno.EPERM, errno.EACCES, errno.EROFS):
-        return NotPermitted(action, code)
-    return PlanError(action, code)
