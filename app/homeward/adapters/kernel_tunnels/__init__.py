@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The fast path: tunnels that the kernel carries by itself, for as long as nothing about a packet is unusual.
+
+It is a shortcut past a TUN device and the process behind it, the slow path, which goes on having every rule:
+
+- outwards, the route into the TUN device names a program (`route_program`). It puts the outer headers on for home
+  addresses that `lead` has written down, and lets everything else go on into the device.
+- inwards, a program at the ingress of the path's link takes the headers off what `admit` has written down, and has the
+  inner packet come in by the TUN device. Everything else goes on to the slow path's sockets.
+
+So holding a home address's packets is one entry less, and opening its way one more; neither waits for anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from ipaddress import IPv4Address
+from typing import Final
+
+from homeward.adapters.kernel_tunnels import entries, programs
+from homeward.adapters.kernel_tunnels.bpf import HashMap, ProgramKind, load_program
+from homeward.adapters.kernel_tunnels.entries import ARRIVING, LEAVING, NEVER, Arriving, Carrier, Ends
+from homeward.adapters.kernel_tunnels.programs import Side
+from homeward.adapters.kernel_tunnels.traffic_control import TrafficControl
+from homeward.model.errors import AdapterError, PlanError, Unavailable
+from homeward.model.tunnel_engine import TunnelEngine
+
+__all__ = ["NEVER", "Carrier", "Ends", "KernelTunnels", "Side", "allowed_engines"]
+
+IPIP_DEVICE: Final = "homeward-ipip"
+"""The kernel's device for IP-in-IP; what comes in by it was agreed on by nobody and goes no further."""
+
+_CAPACITY: Final = 16
+_ALLOWED: Final = "HOMEWARD_ENGINES"
+
+
+def allowed_engines() -> frozenset[TunnelEngine]:
+    """What HOMEWARD_ENGINES leaves (names, separated by commas), all where it is not set. Unknown names count nothing."""
+    named = os.environ.get(_ALLOWED)
+    if named is None:
+        return frozenset(TunnelEngine)
+    return frozenset(engine for engine in TunnelEngine if engine.value in named.split(","))
+
+
+class KernelTunnels:
+    """The fast path of one TUN device. Not thread-safe; nothing in it waits.
+
+    `capacity` is how many home addresses there can be. Methods raise PlanError, NotPermitted and Unavailable.
+    """
+
+    def __init__(
+        self,
+        side: Side,
+        *,
+        capacity: int = _CAPACITY,
+        allowed: frozenset[TunnelEngine] | None = None,
+    ) -> None:
+        self._side = side
+        self._capacity = capacity
+        self._allowed = allowed_engines() if allowed is None else allowed
+        self._control: TrafficControl | None = None
+        self._leaving: HashMap | None = None
+        self._arriving: HashMap | None = None
+        self._route_program = -1
+        self._ingress_program = -1
+        self._ipip_device = 0
+        self._links: set[int] = set()
+
+    def open(self, device: int) -> None:
+        """Load the programs for the TUN device with this index; nothing passes them yet.
+
+        Raises Unavailable where there is nothing that could be used: then the slow path carries everything.
+        """
+        if not self._allowed & {TunnelEngine.BPF, TunnelEngine.IPIP}:
+            raise Unavailable("opening the fast path", "only the engine tun is allowed")
+        try:
+            self._leaving = HashMap("hw_leaving", key=4, value=LEAVING.octets, entries=self._capacity)
+            # While a home address moves, what is still under way comes by its former tunnel.
+            self._arriving = HashMap(
+                "hw_arriving", key=Arriving.OCTETS, value=ARRIVING.octets, entries=2 * self._capacity
+            )
+            leaving, arriving = self._leaving.descriptor, self._arriving.descriptor
+            self._route_program = load_program(
+                ProgramKind.ROUTE, "homeward_out", programs.outward(leaving, self._side)
+            )
+            self._ingress_program = load_program(
+                ProgramKind.TRAFFIC_CONTROL, "homeward_in", programs.inward(arriving, self._side, device)
+            )
+            self._control = TrafficControl()
+            self._ipip_device = self._open_ipip_device() if TunnelEngine.IPIP in self._allowed else 0
+        except AdapterError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of everything. Programs that still stand somewhere keep their maps, and go on by them."""
+        for opened in (self._leaving, self._arriving, self._control):
+            if opened is not None:
+                opened.close()
+        for descriptor in (self._route_program, self._ingress_program):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._leaving = self._arriving = self._control = None
+        self._route_program = self._ingress_program = -1
+        self._ipip_device = 0
+        self._links.clear()
+
+    def remove(self) -> None:
+        """Take from links what this or an earlier life attached, and the device; ends with `close`."""
+        if self._control is not None:
+            for link in tuple(self._links):
+                self.leave(link)
+            self._control.delete_device(IPIP_DEVICE)
+        self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a fast path."""
+        return self._leaving is not None
+
+    @property
+    def route_program(self) -> int:
+        """The file descriptor of the program that the route into the TUN device has to name (`encap bpf xmit`)."""
+        return self._route_program
+
+    def engine_for(self, carrier: Carrier) -> TunnelEngine:
+        """What carries such tunnels here."""
+        if not self.is_open:
+            return TunnelEngine.TUN
+        if carrier is Carrier.IPIP:
+            return TunnelEngine.IPIP if self._ipip_device else TunnelEngine.TUN
+        return TunnelEngine.BPF if TunnelEngine.BPF in self._allowed else TunnelEngine.TUN
+
+    # --- links -----------------------------------------------------------------------------------------------------
+
+    def watch(self, link: int) -> None:
+        """Have the program see what comes in by the link with this index, once."""
+        if link not in self._links:
+            self._open_control().attach(link, self._ingress_program, "homeward_in")
+            self._links.add(link)
+
+    def leave(self, link: int) -> None:
+        """Let the link be as it was; never fails."""
+        self._links.discard(link)
+        with suppress(AdapterError):
+            self._open_control().detach(link)
+
+    # --- entries ---------------------------------------------------------------------------------------------------
+
+    def lead(
+        self,
+        home_address: IPv4Address,
+        ends: Ends,
+        *,
+        room: int,
+        mark: int = 0,
+        clamps: bool = False,
+        until: int = NEVER,
+    ) -> None:
+        """From the next packet on, those of this home address leave by this tunnel and no other.
+
+        `room` is the longest packet that goes in, in octets; the outer packets get `mark`; `clamps` leaves segments
+        that open a connection to the slow path; `until` is the end by itself, in nanoseconds of boot time.
+        """
+        assert self._leaving is not None
+        entry = entries.leaving(
+            ends, room=room, mark=mark, device=self._ipip_device, clamps=clamps, until=until
+        )
+        self._leaving.put(home_address.packed, entry)
+
+    def hold(self, home_address: IPv4Address) -> None:
+        """From the next packet on, those of this home address go into the TUN device; never fails."""
+        if self._leaving is not None:
+            self._leaving.delete(home_address.packed)
+
+    def admit(
+        self, home_address: IPv4Address, ends: Ends, *, clamps: bool = False, until: int = NEVER
+    ) -> None:
+        """Take what comes out of this tunnel for, or at an agent from, this home address."""
+        assert self._arriving is not None
+        self._arriving.put(ends.arriving(home_address), entries.arriving(clamps=clamps, until=until))
+
+    def refuse(self, home_address: IPv4Address, ends: Ends) -> None:
+        """Take it no more; never fails."""
+        if self._arriving is not None:
+            self._arriving.delete(ends.arriving(home_address))
+
+    def fill(self, leaving: Iterable[tuple[bytes, bytes]], arriving: Iterable[tuple[bytes, bytes]]) -> None:
+        """Many entries at once, made by `entries`."""
+        assert self._leaving is not None and self._arriving is not None
+        self._leaving.put_all(leaving)
+        self._arriving.put_all(arriving)
+
+    @property
+    def ipip_device(self) -> int:
+        """The index of the kernel's `ipip` device, 0 where there is none."""
+        return self._ipip_device
+
+    def counted(self, home_address: IPv4Address, ends: Ends) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Packets and octets that left since `lead`, and that came in since `admit`."""
+        if self._leaving is None or self._arriving is None:
+            return (0, 0), (0, 0)
+        left = self._leaving.get(home_address.packed)
+        came = self._arriving.get(ends.arriving(home_address))
+        return entries.counted(left) if left else (0, 0), entries.counted(came) if came else (0, 0)
+
+    # --- parts -----------------------------------------------------------------------------------------------------
+
+    def _open_control(self) -> TrafficControl:
+        if self._control is None:
+            raise PlanError("attaching a program", "the fast path is not open")
+        return self._control
+
+    def _open_ipip_device(self) -> int:
+        """The kernel's device, with its own ingress shut; 0 where there is none."""
+        control = self._open_control()
+        try:
+            index = control.make_ipip_device(IPIP_DEVICE)
+        except Unavailable:
+            return 0
+        shut = load_program(ProgramKind.TRAFFIC_CONTROL, "homeward_shut", programs.nothing())
+        try:
+            control.attach(index, shut, "homeward_shut")
+        except AdapterError:
+            control.delete_device(IPIP_DEVICE)
+            raise
+        finally:
+            os.close(shut)
+        return index
