@@ -148,13 +148,19 @@ class AgentNetwork:
             host.close()
 
 
+def agent_environment(log: Path) -> dict[str, str]:
+    """What an agent with this log file is started with: folders of its own beside it, for its socket and its store."""
+    own = {"RUNTIME_DIRECTORY": f"{log}.run", "STATE_DIRECTORY": f"{log}.state"}
+    return {**os.environ, **own, "PYTHONPATH": str(ROOT / "app"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 class AgentProcess:
     """A real homeward-agent in the agent's host."""
 
     def __init__(self, host: Namespace, config: Path, log: Path) -> None:
         self._log = log
         self._log_end = log.stat().st_size if log.exists() else 0
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "app"), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = agent_environment(log)
         command = host.command(
             *WITH_US, sys.executable, "-m", "homeward.agentd.main", "--config", str(config)
         )

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 from typing import Final, assert_never
 
 from homeward.adapters.boottime_clock import SteadyClock
-from homeward.agentd.control import ControlSocket
+from homeward.agentd.companion import Companion
 from homeward.agentd.forwarding import Forwarding
 from homeward.agentd.home_link import HomeLink
 from homeward.agentd.inside_links import InsideLinks
@@ -28,9 +28,9 @@ from homeward.agents.agent_events import (
     ProxyHomeAddress,
     Refused,
     ReleaseHomeAddress,
+    Remember,
     RequestArrived,
     RevocationEnded,
-    RevokeBinding,
     SendReply,
     SendRevocation,
     StopForwarding,
@@ -57,14 +57,13 @@ class AgentDriver:
         self._clock = SteadyClock()
         self._metrics = Metrics()
         policy = settings.policy
-        self._policy = policy
         links = InsideLinks(policy.networks.interfaces, self._boot)
         self._agent = HomeAgent(policy, started=self._clock.now(), entropy=_entropy)
         self._links = links
         self._listener = RequestListener(links)
         self._forwarding = Forwarding(settings, links, metrics=self._metrics, boot=self._boot)
         self._home_link: HomeLink | None = None
-        self._control = None if settings.control is None else ControlSocket(settings.control, self._revoke)
+        self.control: Companion | None = None
         self._unapplied: dict[IPv4Address, Forward | StopForwarding] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -85,23 +84,53 @@ class AgentDriver:
             # The port first: whoever has it already keeps its device.
             self._listener.start(self._handle, self._take_data)
             self._forwarding.start()
-            if self._policy.home_link is not None:
-                self._forwarding.routes.be_loose(self._policy.home_link)
+            if self._settings.policy.home_link is not None:
+                self._forwarding.routes.be_loose(self._settings.policy.home_link)
                 self._home_link = HomeLink(
-                    self._policy.home_link,
-                    self._policy,
+                    self._settings.policy.home_link,
+                    self._settings.policy,
                     interval=self._settings.advertisement_interval,
                     clock=self._clock,
                 )
                 self._home_link.start()
-            if self._control is not None:
-                self._control.start()
+            if self.control is not None:
+                self.control.start()
             self._warn_about_policy()
-            log.info(entry("ready", address=self._policy.address, nodes=len(self._policy.nodes)))
+            log.info(entry("ready", address=self._settings.policy.address, nodes=len(self._settings.policy.nodes)))
             await end.wait()
         finally:
             self._stop()
         return not lost
+
+    @property
+    def settings(self) -> AgentSettings:
+        """Those in force."""
+        return self._settings
+
+    @property
+    def agent(self) -> HomeAgent:
+        """The decisions, to be looked at only."""
+        return self._agent
+
+    @property
+    def metrics(self) -> Metrics:
+        """What was counted."""
+        return self._metrics
+
+    @property
+    def clock(self) -> SteadyClock:
+        """Its clock."""
+        return self._clock
+
+    def take(self, arrived: AgentInput) -> None:
+        """An order: what follows from it is carried out, and remembered, when this returns."""
+        self._handle(arrived)
+
+    def adopt(self, settings: AgentSettings) -> None:
+        """Go by these from now on. ProfileError, and then nothing has changed."""
+        self._carry_out(self._agent.adopt(settings.policy, self._clock.now()))
+        self._settings = settings
+        self._arm()
 
     def dump(self) -> None:
         """Write all bindings and counters into the log, as JSON."""
@@ -121,6 +150,8 @@ class AgentDriver:
     def _carry_out(self, effects: Iterable[AgentEffect]) -> None:
         for effect in effects:
             match effect:
+                case Remember():
+                    pass  # there is no store yet
                 case Forward() | StopForwarding():
                     self._apply(effect)
                 case SendReply() | SendRevocation():
@@ -152,11 +183,6 @@ class AgentDriver:
             )
         )
         self._forwarding.take_datagram(arrived)
-
-    def _revoke(self, home_address: IPv4Address) -> bool:
-        held = any(binding.home_address == home_address for binding in self._agent.bindings())
-        self._handle(RevokeBinding(home_address))
-        return held
 
     def _send(self, effect: SendReply | SendRevocation) -> None:
         what = "reply" if isinstance(effect, SendReply) else "revocation"
@@ -233,7 +259,7 @@ class AgentDriver:
             self._timer = asyncio.get_running_loop().call_later(wait, self._handle, DeadlinePassed())
 
     def _warn_about_policy(self) -> None:
-        networks = self._policy.networks
+        networks = self._settings.policy.networks
         if not networks.interfaces or not networks.prefixes:
             log.warning(
                 entry(
@@ -244,8 +270,8 @@ class AgentDriver:
     def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._control is not None:
-            self._control.stop()
+        if self.control is not None:
+            self.control.stop()
         if self._home_link is not None:
             self._home_link.stop()
             self._home_link = None

@@ -26,6 +26,8 @@
     challenge = false                           # true: who shares no key with us answers a challenge under MN-AAA
     revocation = false                          # true: [[home_agent]]s may revoke registrations (RFC 3543)
     home_agent_networks = ["0.0.0.0/0"]         # where home agents may be; requests for others are denied
+    control = "/run/homeward/agent.control"     # the socket that commands such as `homeward-agent visitors` speak to
+    # metrics_file = "/var/lib/prometheus/node-exporter/homeward-agent.prom"      # written every 15 s
 
     # [[home_agent]]                            # FA-HA: requests are signed, and replies must be
     # address = "10.0.0.2"
@@ -56,7 +58,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from homeward.agentd import toml_values as values
-from homeward.agentd.key_file import read_key
+from homeward.agentd.places import PLACE_KEYS, control_place, metrics_place
 from homeward.agents.foreign_rules import AccessLink, ForeignPolicy, ReverseTunnelling
 from homeward.agents.offered_challenges import NodeKey
 from homeward.model.encapsulation import Encapsulation
@@ -104,6 +106,7 @@ _KEYS: Final = (
     "home_agent",
     "mobile_node",
     "mobile_node_aaa",
+    *PLACE_KEYS,
 )
 _ACCESS_KEYS: Final = ("interface", "address")
 _HOME_AGENT_KEYS: Final = ("address", *values.ASSOCIATION_KEYS)
@@ -114,7 +117,10 @@ _SERVER_KEYS: Final = (*_WHO, "spi", "key_file")
 
 @dataclass(frozen=True, slots=True)
 class ForeignSettings:
-    """What the file says, with the keys read. `advertisement_interval` and `keepalive` in seconds."""
+    """What the file says, with the keys read. `advertisement_interval` and `keepalive` in seconds.
+
+    `control` and `metrics_file` are None for none; `source` is the file itself.
+    """
 
     policy: ForeignPolicy
     _: KW_ONLY
@@ -122,6 +128,9 @@ class ForeignSettings:
     advertisement_interval: float
     advertise_prefixes: bool
     keepalive: int
+    control: Path | None = None
+    metrics_file: Path | None = None
+    source: Path | None = None
 
 
 def settings_of(table: Mapping[str, Any], folder: Path, *, owner: int = 0) -> ForeignSettings:
@@ -152,6 +161,8 @@ def settings_of(table: Mapping[str, Any], folder: Path, *, owner: int = 0) -> Fo
         keepalive=values.optional(
             table, "keepalive", values.integer(KEEPALIVE_LEAST, 3600), KEEPALIVE_DEFAULT
         ),
+        control=control_place(table),
+        metrics_file=metrics_place(table),
     )
 
 
@@ -267,8 +278,7 @@ def _servers(table: Mapping[str, Any], folder: Path, owner: int) -> dict[NodeKey
             if node in found:
                 raise ProfileError(f"{node} is there already")
             spi = Spi(values.required(entry, "spi", values.integer(0, 0xFFFFFFFF)))
-            key = read_key(folder / values.required(entry, "key_file", values.text), owner=owner)
-            found[node] = AaaAssociation(spi, key=key)
+            found[node] = AaaAssociation(spi, key=values.key_in(entry, folder, owner))
         except ProfileError as error:
             raise ProfileError(f"[[mobile_node_aaa]] number {number}: {error}") from error
     return found

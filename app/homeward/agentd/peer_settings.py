@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from homeward.agentd import toml_values as values
+from homeward.agentd.nodes_file import LARGEST_POOL
 from homeward.agents.path_mtu import LEAST
 from homeward.agents.policy import ForeignAgentPeer, Node
 from homeward.model.errors import ProfileError
@@ -19,23 +20,29 @@ _NODE_KEYS: Final = ("name", "home_address", "nai", "home_addresses", "replay", 
 _FOREIGN_AGENT_KEYS: Final = ("address", *values.ASSOCIATION_KEYS)
 _PATH_KEYS: Final = ("prefix", "mtu")
 _LONGEST: Final = 0xFFFF
-_LARGEST_POOL: Final = 16  # bits of prefix: 65,536 addresses are searched in a moment, 16 million are not
 
 _Read = TypeVar("_Read")
 
 
-def nodes(table: Mapping[str, Any], folder: Path, owner: int) -> tuple[Node, ...]:
-    """The mobile nodes, at least one; ProfileError where two of them cannot be told apart."""
-    if "node" not in table:
-        raise ProfileError("the key 'node' is missing")
-    read = _each(table, "node", lambda entry: _node(entry, folder, owner))
-    seen: set[tuple[str, object, int]] = set()
+def nodes(
+    table: Mapping[str, Any], folder: Path, owner: int, more: tuple[Node, ...] = ()
+) -> tuple[Node, ...]:
+    """The mobile nodes, and `more` of them out of the nodes file; ProfileError where two cannot be told apart."""
+    own = _each(table, "node", lambda entry: _node(entry, folder, owner))
+    read = (*own, *more)
+    seen: set[tuple[int | str, int]] = set()
     for number, node in enumerate(read, 1):
-        for what, whose in (("home address", node.home_address), ("NAI", node.nai)):
-            key = (what, whose, node.association.spi)
-            if whose is not None and key in seen:
-                raise ProfileError(f"[[node]] number {number}: {what} {whose} has SPI {key[2]} already")
-            seen.add(key)
+        spi = node.association.spi
+        # As numbers: addresses are slow to compare, and there may be a hundred thousand.
+        address = None if node.home_address is None else int(node.home_address)
+        for whose in (address, node.nai):
+            if whose is None:
+                continue
+            if (whose, spi) in seen:
+                what = f"home address {node.home_address}" if whose == address else f"NAI {node.nai}"
+                which = f"[[node]] number {number}" if number <= len(own) else f"nodes file: {node.name!r}"
+                raise ProfileError(f"{which}: {what} has SPI {spi} already")
+            seen.add((whose, spi))
     return read
 
 
@@ -113,6 +120,6 @@ def _nai(value: Any) -> str:
 
 def _pool(value: Any) -> IPv4Network:
     pool = values.network(value)
-    if pool.prefixlen < _LARGEST_POOL:
-        raise ValueError(f"{pool} is too large, /{_LARGEST_POOL} is the most")
+    if pool.prefixlen < LARGEST_POOL:
+        raise ValueError(f"{pool} is too large, /{LARGEST_POOL} is the most")
     return pool

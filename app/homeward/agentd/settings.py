@@ -25,14 +25,19 @@
                                                 # addresses that have no binding end here, instead of circling
     # home_link = "eth1"                        # or the network interface where the home addresses live
     advertisement_interval = 10                 # seconds at most between two advertisements there; 0 for none
-    # control = "/run/homeward/agent.control"   # a socket for orders such as `revoke 10.77.0.10` (agentd/control.py)
+    # nodes_file = "nodes"                      # further nodes, those that `homeward-agent key` manages: one line each
+                                                # (agentd/nodes_file.py)
+    control = "/run/homeward/agent.control"     # the socket for commands such as `homeward-agent status`; or "none"
+    store = "/var/lib/homeward/agent.sqlite"    # what survives a crash: bindings, requests accepted; or "none"
+    # metrics_file = "/var/lib/prometheus/node-exporter/homeward-agent.prom"      # written every 15 s
 
     [[node]]                                    # one for each mobile node, and for each further SPI of a node
     name = "laptop"                             # for people and for the log
     home_address = "10.77.0.10"
     spi = 0x100                                 # 256 to 4294967295
     algorithm = "hmac-sha256"                   # or "hmac-md5"
-    key_file = "laptop.key"                     # relative to this file's own directory
+    key_file = "laptop.key"                     # relative to this file's own directory; "credential:NAME" for one that
+                                                # systemd hands over (LoadCredential=), also as nodes_file
     replay = "timestamps"                       # or "nonces" (RFC 5944 section 5.7)
     nai = "laptop@example.test"                 # may be left out: by this name it may ask for its home address
 
@@ -68,7 +73,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from homeward.agentd import toml_values as values
+from homeward.agentd.key_file import place_of
+from homeward.agentd.nodes_file import read_nodes
 from homeward.agentd.peer_settings import foreign_agents, nodes, paths
+from homeward.agentd.places import PLACE_KEYS, control_place, metrics_place, store_place
 from homeward.agents.home_agent import AgentPolicy
 from homeward.agents.ingress import TrustedNetworks
 from homeward.agents.path_mtu import LEAST
@@ -90,7 +98,6 @@ AGENT_TABLE: Final = "homeward-ha"
 _LEAST_TOLERANCE: Final = 3.0
 _MOST_TOLERANCE: Final = 300.0
 _MOST: Final = 0xFFFF
-_LONGEST_PATH: Final = 107  # what the kernel takes as the name of a socket
 _KEYS: Final = (
     "version",
     "address",
@@ -111,7 +118,9 @@ _KEYS: Final = (
     "home_network",
     "home_link",
     "advertisement_interval",
-    "control",
+    "nodes_file",
+    "store",
+    *PLACE_KEYS,
     "node",
     "foreign_agent",
     "path",
@@ -123,8 +132,9 @@ class AgentSettings:
     """What the file says, with the keys read. `home_network` is None where the home network has a link of its own.
 
     `path_mtus` are prefixes of care-of addresses, and what passes on the way to them; `segment_mtu` the length of the
-    packets that TCP is kept fit for, 0 for any. `control` is the place of the socket for orders, None for none.
-    `advertisement_interval`, in seconds, is for the home link; 0 for no advertisements.
+    packets that TCP is kept fit for, 0 for any. `control`, `store` and `metrics_file` are places, None for none.
+    `advertisement_interval`, in seconds, is for the home link; 0 for no advertisements. `source` is the file itself,
+    `nodes_file` that of the nodes which commands manage; they are in `policy` already.
     """
 
     policy: AgentPolicy
@@ -134,6 +144,10 @@ class AgentSettings:
     segment_mtu: int = SEGMENT_MTU
     control: Path | None = None
     advertisement_interval: float = 10.0
+    store: Path | None = None
+    metrics_file: Path | None = None
+    nodes_file: Path | None = None
+    source: Path | None = None
 
 
 def load(path: Path, *, owner: int = 0) -> AgentSettings:
@@ -143,12 +157,22 @@ def load(path: Path, *, owner: int = 0) -> AgentSettings:
     """
     table = values.read_table(path, owner=owner)
     try:
-        return _settings(table, path.parent, owner)
+        return settings_of(table, path.parent, owner=owner, source=path)
     except ProfileError as error:
         raise ProfileError(f"{path}: {error}") from error
 
 
-def _settings(table: Mapping[str, Any], folder: Path, owner: int) -> AgentSettings:
+def nodes_place(table: Mapping[str, Any], folder: Path) -> Path | None:
+    """Where the nodes are that commands manage, None where the file names no such place. ProfileError."""
+    return (
+        place_of(values.required(table, "nodes_file", values.text), folder) if "nodes_file" in table else None
+    )
+
+
+def settings_of(
+    table: Mapping[str, Any], folder: Path, *, owner: int = 0, source: Path | None = None
+) -> AgentSettings:
+    """What a file's table says; files that it names are relative to `folder`. ProfileError."""
     values.refuse_unknown(table, _KEYS, "")
     role = values.optional(table, "role", values.text, ROLE)
     if role != ROLE:
@@ -156,7 +180,8 @@ def _settings(table: Mapping[str, Any], folder: Path, owner: int) -> AgentSettin
     version = values.required(table, "version", values.integer(1, 1 << 31))
     if version != VERSION:
         raise ProfileError(f"version {version} is not known, this program reads version {VERSION}")
-    policy = _policy(table, folder, owner)
+    nodes_file = nodes_place(table, folder)
+    policy = _policy(table, folder, owner, nodes_file)
     home_network = values.required(table, "home_network", values.network) if "home_network" in table else None
     if home_network is not None and policy.home_link is not None:
         raise ProfileError("home_network is for a home network without a link: home_link cannot be named too")
@@ -165,12 +190,21 @@ def _settings(table: Mapping[str, Any], folder: Path, owner: int) -> AgentSettin
         home_network=home_network,
         path_mtus=paths(table),
         segment_mtu=values.optional(table, "segment_mtu", _segment_mtu, SEGMENT_MTU),
-        control=values.required(table, "control", _place) if "control" in table else None,
+        control=control_place(table),
         advertisement_interval=values.optional(table, "advertisement_interval", _interval, 10.0),
+        store=store_place(table),
+        metrics_file=metrics_place(table),
+        nodes_file=nodes_file,
+        source=source,
     )
 
 
-def _policy(table: Mapping[str, Any], folder: Path, owner: int) -> AgentPolicy:
+def _policy(table: Mapping[str, Any], folder: Path, owner: int, nodes_file: Path | None) -> AgentPolicy:
+    if nodes_file is None and "node" not in table:
+        raise ProfileError(
+            "the key 'node' is missing: nobody would be served; name a nodes_file, or a [[node]]"
+        )
+    managed = () if nodes_file is None else read_nodes(nodes_file, owner=owner)
     networks = _networks(table)
     home_link = values.required(table, "home_link", _interface) if "home_link" in table else None
     if home_link is not None and home_link not in networks.interfaces:
@@ -180,7 +214,7 @@ def _policy(table: Mapping[str, Any], folder: Path, owner: int) -> AgentPolicy:
     return AgentPolicy(
         values.required(table, "address", values.address),
         networks,
-        nodes=nodes(table, folder, owner),
+        nodes=nodes(table, folder, owner, managed),
         foreign_agents=foreign_agents(table, folder, owner),
         lifetime_max=values.optional(table, "lifetime_max", values.integer(1, LIFETIME_INFINITE), 1800),
         timestamp_tolerance=values.optional(table, "timestamp_tolerance", _seconds, 7.0),
@@ -242,13 +276,6 @@ def _segment_mtu(value: Any) -> int:
 
 def _interval(value: Any) -> float:
     return 0.0 if value == 0 and not isinstance(value, bool) else values.seconds(1.0, 600.0)(value)
-
-
-def _place(value: Any) -> Path:
-    place = Path(values.text(value))
-    if not place.is_absolute() or len(str(place).encode()) > _LONGEST_PATH:
-        raise ValueError(f"must be an absolute path of at most {_LONGEST_PATH} octets")
-    return place
 
 
 def _interface(value: Any) -> str:

@@ -17,9 +17,10 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from homeward.agentd.key_file import read_key
+from homeward.agentd.key_file import place_of, read_key
 from homeward.model.errors import ProfileError
 from homeward.model.registration import AuthenticationAlgorithm, MobilitySecurityAssociation, Spi
+from homeward.model.secret import Secret
 
 LONGEST_FILE: Final = 4 * 1024 * 1024
 ASSOCIATION_KEYS: Final = ("spi", "algorithm", "key_file")
@@ -87,7 +88,7 @@ def optional(table: Mapping[str, Any], key: str, read: Callable[[Any], _Value], 
 
 
 def association(table: Mapping[str, Any], folder: Path, owner: int) -> MobilitySecurityAssociation:
-    """The security association of a table with `spi`, `algorithm` and `key_file` (relative to `folder`)."""
+    """The security association of a table with `spi`, `algorithm` and `key_file`."""
     algorithms = {each.value: each for each in AuthenticationAlgorithm}
     algorithm = required(table, "algorithm", text)
     if algorithm not in algorithms:
@@ -95,8 +96,18 @@ def association(table: Mapping[str, Any], folder: Path, owner: int) -> MobilityS
     return MobilitySecurityAssociation(
         Spi(required(table, "spi", integer(0, 0xFFFFFFFF))),
         algorithms[algorithm],
-        key=read_key(folder / required(table, "key_file", text), owner=owner),
+        key=key_in(table, folder, owner),
     )
+
+
+def key_in(table: Mapping[str, Any], folder: Path, owner: int) -> Secret:
+    """The key in the file that a table names by `key_file`: relative to `folder`, or a credential of systemd."""
+    return read_key(place_of(required(table, "key_file", text), folder), owner=owner)
+
+
+def wrong(key: str, text: str) -> ProfileError:
+    """What is wrong with the value of a key, to be raised."""
+    return ProfileError(f"{key}: {text}")
 
 
 def text(value: Any) -> str:
