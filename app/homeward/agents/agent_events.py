@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 
 from homeward.agents.bindings import Binding
 from homeward.agents.findings import Finding as Finding
+from homeward.model.agent_memory import Memory
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.inputs import DeadlinePassed
 from homeward.model.registration import ReplyCode
@@ -36,7 +37,31 @@ class RevokeBinding:
     home_address: IPv4Address
 
 
-AgentInput = RequestArrived | RevokeBinding | DeadlinePassed
+@dataclass(frozen=True, slots=True)
+class RevokeNode:
+    """The administrator trusts a node no more, as after a theft: its bindings end, its associations are forgotten.
+
+    They stay forgotten until a policy is adopted that has them; what was accepted of it is still remembered then.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """From now on make no new binding (code 130), until `on` is false. Those that stand are still renewed and moved."""
+
+    on: bool
+
+
+AgentInput = RequestArrived | RevokeBinding | RevokeNode | Drain | DeadlinePassed
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Write this down before any effect that follows is carried out: after a crash it must still be known."""
+
+    memory: Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +182,8 @@ class Refused:
 
 
 AgentEffect = (
-    SendReply
+    Remember
+    | SendReply
     | SendRevocation
     | Forward
     | StopForwarding

@@ -5,7 +5,9 @@ The same NAI gets the same address again while that is possible: it keeps what i
 a new life begins its search where the former one did, at a place that follows from the NAI.
 """
 
-from collections.abc import Callable, Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from homeward.agents.policy import AgentPolicy, Identity, Node
@@ -30,6 +32,26 @@ class HomeAddresses:
     def prefixes(self) -> tuple[IPv4Network, ...]:
         """All home addresses there can be."""
         return tuple(sorted({*map(IPv4Network, self._fixed), *self._pools}))
+
+    def holder(self, address: IPv4Address) -> Identity:
+        """Whose home address it is: that of the node which has it, or which got it."""
+        return self._holders.get(address, address)
+
+    def held(self, node: Node) -> IPv4Address | None:
+        """The home address that the node has or got, if any."""
+        return node.home_address if node.home_address is not None else self._given.get(node.identity)
+
+    def restore(self, node: Node, address: IPv4Address) -> None:
+        """A former life, or a former policy, gave the node this address."""
+        if node.home_addresses is not None and self._usable(address, node.home_addresses):
+            self._give(node.identity, address)
+
+    def inherit(self, before: HomeAddresses, nodes: Iterable[Node]) -> None:
+        """What these nodes got under another policy is still theirs, where this one allows it."""
+        for node in nodes:
+            address = before._given.get(node.identity)
+            if address is not None:
+                self.restore(node, address)
 
     def expected(self, node: Node, wish: IPv4Address) -> IPv4Address:
         """What a reply names while nobody has proved anything: nothing is given away by it."""

@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from ipaddress import IPv4Address
 
 from homeward.model.encapsulation import Encapsulation
-from homeward.model.registration import LIFETIME_INFINITE, Identification, MobilitySecurityAssociation
+from homeward.model.registration import LIFETIME_INFINITE, Identification, MobilitySecurityAssociation, Spi
 from homeward.wire.extensions import ExtensionType
 
 _HEAP_SLACK = 64
@@ -56,14 +56,15 @@ class Binding:
     """A home address is reachable at a care-of address, for `lifetime` seconds from `since` (boot time).
 
     `way` is how its packets get there. `reverse_tunnel` says whether the mobile node asked for one (T bit); without it
-    nothing of its is decapsulated. `co_located` is the D bit: the mobile node itself, not a foreign agent, is the
-    tunnel's other end.
+    nothing of its is decapsulated. `spi` names the association that it rests on. `co_located` is the D bit: the mobile
+    node itself, not a foreign agent, is the tunnel's other end.
     """
 
     home_address: IPv4Address
     care_of_address: IPv4Address
     _: KW_ONLY
     node: str
+    spi: Spi
     identification: Identification
     lifetime: int
     since: float

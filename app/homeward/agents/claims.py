@@ -12,9 +12,16 @@ from ipaddress import IPv4Address
 from homeward.agents.agent_events import Refused, RequestArrived
 from homeward.agents.findings import Finding
 from homeward.agents.ingress import Origin, TrustedNetworks
-from homeward.agents.policy import AgentPolicy, ForeignAgentPeer, Node
+from homeward.agents.policy import AgentPolicy, ForeignAgentPeer, Identity, Node
+from homeward.model.agent_memory import KeptBinding
 from homeward.model.errors import ProfileError, WireError
-from homeward.model.registration import LIFETIME_DEREGISTER, RegistrationRequest, RequestFlags, Spi
+from homeward.model.registration import (
+    LIFETIME_DEREGISTER,
+    MobilitySecurityAssociation,
+    RegistrationRequest,
+    RequestFlags,
+    Spi,
+)
 from homeward.model.relay import ForeignToHome
 from homeward.wire import authenticator, relay
 from homeward.wire import registration as codec
@@ -99,6 +106,24 @@ class ClaimReader:
             if any(each.spi == peer.spi for each in known):
                 raise ProfileError(f"two foreign agents have address {peer.address} and SPI {peer.spi}")
             known.append(peer)
+
+    def node(self, identity: Identity, spi: int) -> Node | None:
+        """The node of that identity which has an association with this index."""
+        return self._nodes.get((identity, Spi(spi)))
+
+    def forget(self, name: str) -> tuple[Node, ...]:
+        """Accept no association of the node with that name any more; what it was."""
+        gone = tuple({id(node): node for node in self._nodes.values() if node.name == name}.values())
+        self._nodes = {key: node for key, node in self._nodes.items() if node.name != name}
+        return gone
+
+    def revoker(self, kept: KeptBinding, node: Node) -> MobilitySecurityAssociation | None:
+        """The association under which a binding that was written down can be revoked, if we still share it."""
+        peer = kept.revocation
+        if peer is None or not peer.is_foreign_agent:
+            return node.association
+        known = self.foreign_agents_at(peer.address, kept.care_of_address)
+        return next((each.association for each in known if each.spi == peer.spi), None)
 
     def read(self, arrived: RequestArrived) -> Claim | Refused:
         """The claim that a datagram makes, or why it is not worth an answer."""

@@ -20,6 +20,8 @@ class Finding(Enum):
     WRONG_HOME_AGENT = "wrong-home-agent-address"
     WRONG_HOME_ADDRESS = "wrong-home-address"
     WRONG_NAI = "wrong-nai"
+    RETIRED_ASSOCIATION = "retired-association"
+    DRAINING = "draining"
     NO_HOME_ADDRESS_LEFT = "no-home-address-left"
     RESERVED_BITS = "reserved-bits"
     BAD_CARE_OF_ADDRESS = "bad-care-of-address"

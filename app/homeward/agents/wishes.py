@@ -36,6 +36,9 @@ def judge_wishes(
             return None
         text = f"care-of address {request.care_of_address} is not its source: relayed, or behind a NAT"
         return Denial(ReplyCode.ADMINISTRATIVELY_PROHIBITED, Finding.RELAYED, text)
+    if claim.node.retired:
+        text = f"nothing new rests on SPI {claim.node.association.spi}, which is retired"
+        return Denial(ReplyCode.ADMINISTRATIVELY_PROHIBITED, Finding.RETIRED_ASSOCIATION, text)
     way = judge_way(claim, policy)
     if isinstance(way, Denial) and way.code != ReplyCode.ENCAPSULATION_UNAVAILABLE:
         return way

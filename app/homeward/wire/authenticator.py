@@ -64,6 +64,12 @@ def verify(
     return hmac.compare_digest(expected, authentication.authenticator)
 
 
+def is_same(one: MobilitySecurityAssociation, other: MobilitySecurityAssociation) -> bool:
+    """Whether two associations are one: index, algorithm and key."""
+    same = hmac.compare_digest(one.key.reveal(), other.key.reveal())
+    return same and (one.spi, one.algorithm) == (other.spi, other.algorithm)
+
+
 def _digest(covered: bytes, association: MobilitySecurityAssociation) -> bytes:
     key, algorithm = association.key.reveal(), association.algorithm
     match algorithm:

@@ -276,7 +276,7 @@ def test_a_foreign_agent_that_was_left_is_told_and_need_not_tell_anybody() -> No
     effects = home_agent.handle(arrived(request(2)), after(2))
     message = revocation_in(effects, FOREIGN_SA, FA_HA)
     assert (message.foreign_domain, message.inform) == (FOREIGN_AGENT, False)
-    assert isinstance(effects[0], Forward)
+    assert isinstance(effects[1], Forward)
     home_agent = visiting()
     gone_home = request(2, lifetime=0, care_of_address=HOME)
     effects = home_agent.handle(arrived(gone_home, source=HOME), after(2))

@@ -3,7 +3,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from homeward.agents.bindings import Binding, BindingTable, Way
-from homeward.model.registration import LIFETIME_INFINITE
+from homeward.model.registration import LIFETIME_INFINITE, Spi
 from tests.unit.agents.scene import CARE_OF, HOME, OTHER_HOME, stamp
 
 
@@ -12,6 +12,7 @@ def binding(**changes: object) -> Binding:
         HOME,
         CARE_OF,
         node="laptop",
+        spi=Spi(0x100),
         identification=stamp(0),
         lifetime=60,
         since=1000.0,

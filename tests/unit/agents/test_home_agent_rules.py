@@ -13,6 +13,7 @@ from homeward.agents.agent_events import (
     Change,
     Finding,
     Forward,
+    Remember,
     SendReply,
     StopForwarding,
 )
@@ -72,7 +73,7 @@ def test_an_accepted_request() -> None:
     assert reply.identification == request(1).identification
     assert reply.trusted_networks_configured
     assert forward_in(effects) == Forward(HOME, CARE_OF, reverse_tunnel=True)
-    assert [type(each) for each in effects] == [Forward, SendReply, BindingChanged]
+    assert [type(each) for each in effects] == [Remember, Forward, SendReply, BindingChanged]
     assert home_agent.next_deadline() == T0.boot + 301
 
 

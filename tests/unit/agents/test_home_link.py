@@ -9,6 +9,7 @@ from homeward.agents.agent_events import (
     Forward,
     ProxyHomeAddress,
     ReleaseHomeAddress,
+    Remember,
     RevokeBinding,
     SendReply,
     StopForwarding,
@@ -50,7 +51,7 @@ def test_leaving_home() -> None:
     home_agent = at_home()
     effects = home_agent.handle(arrived(request(1)), after(1))
     kinds = [type(each) for each in effects]
-    assert kinds[:3] == [Forward, ProxyHomeAddress, SendReply]
+    assert kinds[:4] == [Remember, Forward, ProxyHomeAddress, SendReply]
     assert only(effects, ProxyHomeAddress) == ProxyHomeAddress(HOME)
     # Moving on and renewing: it is proxied already.
     effects = home_agent.handle(arrived(request(2, care_of_address=ELSEWHERE), source=ELSEWHERE), after(2))
@@ -72,7 +73,7 @@ def test_coming_home() -> None:
     again = home_agent.handle(
         arrived(request(3, lifetime=0, care_of_address=HOME), source=HOME, interface=LINK), after(3)
     )
-    assert [type(each) for each in again] == [SendReply]
+    assert [type(each) for each in again] == [Remember, SendReply]
 
 
 @pytest.mark.rows("R-203")

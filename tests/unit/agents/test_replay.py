@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from homeward.agents.replay import Freshness, ReplayGuard
+from homeward.agents.replay import Freshness, ReplayGuard, floor_at
 from homeward.model.instant import Instant
 from homeward.model.registration import Identification, Spi
 from homeward.wire.identification import from_time, high32, low32
@@ -13,7 +13,7 @@ SPI = Spi(0x100)
 
 
 def guard() -> ReplayGuard:
-    return ReplayGuard(7.0, T0)
+    return ReplayGuard(7.0, floor_at(T0))
 
 
 @pytest.mark.rows("R-173")
@@ -109,7 +109,7 @@ def test_nothing_from_before_the_start() -> None:
 def test_the_wrap_of_2036() -> None:
     wrap = 2_085_978_496.0  # Unix time at which the 32 bits of seconds begin again
     assert high32(from_time(wrap, 0)) == 0
-    memory = ReplayGuard(7.0, Instant(0.0, wrap - 100))
+    memory = ReplayGuard(7.0, floor_at(Instant(0.0, wrap - 100)))
     before = replace(request(), identification=from_time(wrap - 1, 0))
     behind = replace(request(), identification=from_time(wrap + 1, 0))
     memory.accept(HOME, before, spi=SPI, at=Instant(100.0, wrap - 0.5))
