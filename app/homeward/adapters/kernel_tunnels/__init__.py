@@ -37,7 +37,7 @@ _ALLOWED: Final = "HOMEWARD_ENGINES"
 
 
 def allowed_engines() -> frozenset[TunnelEngine]:
-    """What HOMEWARD_ENGINES leaves (names, separated by commas), all where it is not set. Unknown names count nothing."""
+    """What HOMEWARD_ENGINES names, separated by commas; all where it is not set. Unknown names are passed over."""
     named = os.environ.get(_ALLOWED)
     if named is None:
         return frozenset(TunnelEngine)
@@ -189,7 +189,8 @@ class KernelTunnels:
 
     def fill(self, leaving: Iterable[tuple[bytes, bytes]], arriving: Iterable[tuple[bytes, bytes]]) -> None:
         """Many entries at once, made by `entries`."""
-        assert self._leaving is not None and self._arriving is not None
+        assert self._leaving is not None
+        assert self._arriving is not None
         self._leaving.put_all(leaving)
         self._arriving.put_all(arriving)
 
