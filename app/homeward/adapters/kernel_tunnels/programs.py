@@ -261,7 +261,8 @@ def _push(code: Assembler) -> None:
     _count(code, LEAVING.packets)
     code.leave(_ROUTE_ANEW)
     code.label("refused")  # segments of another protocol than TCP, mostly; the device takes them as they are
-    code.store(Size.WORD, R6, _MARK, 0)
+    code.move(R1, 0)  # older kernels want a register here
+    code.store(Size.WORD, R6, _MARK, R1)
     code.leave(PASS)
 
 
