@@ -17,17 +17,12 @@ from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import WireError
 from homeward.model.names import REGISTRATION_PORT
 from homeward.model.nat_traversal import TunnelKind
-from homeward.model.overhead import Layer, inner_mtu
+from homeward.model.overhead import Layer, inner_mtu, layer_of
 from homeward.wire import gre, ip_in_ip, minimal_encapsulation, udp_packets, udp_tunnel
 from homeward.wire.ip_in_ip import Decapsulated, check_ipv4, inner_destination, inner_source
 
 _FRAGMENT: Final = 0x3FFF  # More Fragments, and the offset
 _PROTOCOL_AT: Final = 9
-_LAYERS: Final = {
-    Encapsulation.IP_IN_IP: Layer.IP_IN_IP,
-    Encapsulation.GRE: Layer.GRE,
-    Encapsulation.MINIMAL: Layer.MINIMAL,
-}
 
 
 class VisitorDrop(Enum):
@@ -160,18 +155,8 @@ class VisitorTunnels:
         """
         self._path_mtus = {who: known for who, known in self._path_mtus.items() if boot < known[1]}
         path = min((mtu for mtu, _ in self._path_mtus.values()), default=links)
-        layers = {Layer.IP_IN_IP}
-        for visitor in self._visitors.values():
-            layers.add(_LAYERS[visitor.encapsulation])
-            if visitor.udp:
-                layers.add(Layer.UDP_TUNNEL)
-        whole = min(path, links)
-        room = min(inner_mtu(whole, (layer,)) for layer in layers)
-        if any(
-            visitor.udp and visitor.encapsulation is Encapsulation.GRE for visitor in self._visitors.values()
-        ):
-            room = min(room, inner_mtu(whole, (Layer.UDP_TUNNEL,)) - (gre.OVERHEAD - ip_in_ip.OVERHEAD))
-        return room
+        layers = {layer_of(visitor.encapsulation, udp=visitor.udp) for visitor in self._visitors.values()}
+        return min(inner_mtu(min(path, links), (layer,)) for layer in {Layer.IP_IN_IP, *layers})
 
 
 def _into_tunnel(inner: bytes, visitor: Visitor) -> ToHomeAgent | VisitorDrop:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from homeward.core.binding import Binding
 from homeward.model.access import AgentPath, Attachment, ClearPath, HomePath, VpnPath
-from homeward.model.encapsulation import Encapsulation
-from homeward.model.overhead import Layer, inner_mtu
+from homeward.model.overhead import inner_mtu, layer_of
 from homeward.model.plan import AtHome, Fence, Held, NetworkPlan, Traffic, Tunnelled, ViaAgent
 from homeward.model.status import Trust
 from homeward.model.vpn import VpnState
@@ -20,12 +19,6 @@ OVERHEAD_VPN: Final = 100
 """IP-in-IP inside ESP inside UDP is at most 85; rounded up so that 1500 gives the usual 1400."""
 OVERHEAD_VPN_UDP: Final = 112
 """The same with a tunnel in UDP inside."""
-
-_LAYERS: Final = {
-    Encapsulation.IP_IN_IP: Layer.IP_IN_IP,
-    Encapsulation.GRE: Layer.GRE,
-    Encapsulation.MINIMAL: Layer.MINIMAL,
-}
 
 
 def wished_traffic(core: Coordinator) -> Traffic:
@@ -50,7 +43,7 @@ def wished_traffic(core: Coordinator) -> Traffic:
             return _in_clear(core, binding, own, attachment)
         case AgentPath():
             # The agent tunnels, and a path of the same width is all that is known of its way to the home agent.
-            return ViaAgent(path, inner_mtu(attachment.mtu, [_LAYERS[binding.encapsulation]]))
+            return ViaAgent(path, inner_mtu(attachment.mtu, [layer_of(binding.encapsulation, udp=False)]))
         case HomePath():
             return AtHome(path, attachment.mtu)
 
@@ -59,10 +52,7 @@ def _in_clear(core: Coordinator, binding: Binding, path: ClearPath, attachment: 
     if path.source != attachment.care_of_address:
         return Held()
     udp = binding.udp_tunnel is not None
-    layer = Layer.UDP_TUNNEL if udp else _LAYERS[binding.encapsulation]
-    mtu = inner_mtu(attachment.mtu, [layer])
-    if udp and binding.encapsulation is Encapsulation.GRE:
-        mtu -= 4
+    mtu = inner_mtu(attachment.mtu, [layer_of(binding.encapsulation, udp=udp)])
     return Tunnelled(path, core.profile.home_agent.address, mtu, binding.encapsulation, udp)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Final, assert_never
 
+from homeward.model.encapsulation import Encapsulation
+
 _ESP_FRAME: Final = 20 + 4 + 4 + 8 + 16
 """Outer IPv4 header, SPI, sequence number, vector of AES-GCM, check value."""
 _UDP: Final = 8
@@ -20,8 +22,23 @@ class Layer(Enum):
     GRE = "GRE"
     MINIMAL = "minimal encapsulation"
     UDP_TUNNEL = "IP in MIP UDP tunnel"
+    GRE_UDP_TUNNEL = "GRE in MIP UDP tunnel"
     ESP = "ESP tunnel"
     ESP_IN_UDP = "ESP tunnel in UDP"
+
+
+_IN_IP: Final = {
+    Encapsulation.IP_IN_IP: Layer.IP_IN_IP,
+    Encapsulation.GRE: Layer.GRE,
+    Encapsulation.MINIMAL: Layer.MINIMAL,
+}
+
+
+def layer_of(encapsulation: Encapsulation, *, udp: bool) -> Layer:
+    """The layer that a binding's packets travel in; in UDP whatever is not GRE goes as IP (RFC 3519 section 3.3)."""
+    if not udp:
+        return _IN_IP[encapsulation]
+    return Layer.GRE_UDP_TUNNEL if encapsulation is Encapsulation.GRE else Layer.UDP_TUNNEL
 
 
 def inner_mtu(path_mtu: int, layers: Iterable[Layer]) -> int:
@@ -50,6 +67,8 @@ def _inside(octets: int, layer: Layer) -> int:
             return octets - 12
         case Layer.UDP_TUNNEL:
             return octets - 32
+        case Layer.GRE_UDP_TUNNEL:
+            return octets - 36
         case Layer.ESP:
             return _inside_esp(octets)
         case Layer.ESP_IN_UDP:

@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeward.model.overhead import Layer, inner_mtu, segment_size
+from homeward.model.encapsulation import Encapsulation
+from homeward.model.nat_traversal import TunnelKind
+from homeward.model.overhead import Layer, inner_mtu, layer_of, segment_size
+from homeward.wire import gre, ip_in_ip, minimal_encapsulation, udp_packets
+from tests.unit.wire.test_ip_in_ip import packet
 
 ESP, NAT_ESP, IPIP, UDP = Layer.ESP, Layer.ESP_IN_UDP, Layer.IP_IN_IP, Layer.UDP_TUNNEL
 PATHS = (1500, 1492, 1420, 1280)
@@ -15,6 +21,7 @@ TABLE = [
     ("c, IP-in-IP", [IPIP], (1480, 1472, 1400, 1260)),
     ("c, behind NAT", [UDP], (1468, 1460, 1388, 1248)),
     ("c, GRE", [Layer.GRE], (1476, 1468, 1396, 1256)),
+    ("c, GRE behind NAT", [Layer.GRE_UDP_TUNNEL], (1464, 1456, 1384, 1244)),
     ("c, minimal encapsulation", [Layer.MINIMAL], (1488, 1480, 1408, 1268)),
     ("f, on the mobile node's link", [], (1500, 1492, 1420, 1280)),
     ("mc, no NAT", [ESP, IPIP], (1426, 1418, 1346, 1206)),
@@ -56,3 +63,24 @@ def test_segments_leave_room_for_both_headers(mtu: int, segment: int) -> None:
 @pytest.mark.parametrize("layer", list(Layer))
 def test_a_path_that_carries_nothing(layer: Layer) -> None:
     assert inner_mtu(0, [layer]) == 0
+
+
+ENDS = IPv4Address("198.51.100.7"), IPv4Address("10.0.0.2")
+CODECS = {
+    Encapsulation.IP_IN_IP: ip_in_ip.encapsulate,
+    Encapsulation.GRE: gre.encapsulate,
+    Encapsulation.MINIMAL: minimal_encapsulation.encapsulate,
+}
+
+
+@pytest.mark.parametrize("encapsulation", list(Encapsulation))
+def test_a_layer_takes_what_its_codec_adds(encapsulation: Encapsulation) -> None:
+    long = CODECS[encapsulation](packet(), *ENDS)
+    assert inner_mtu(len(long), [layer_of(encapsulation, udp=False)]) == len(packet())
+
+
+@pytest.mark.parametrize("encapsulation", [Encapsulation.IP_IN_IP, Encapsulation.GRE])
+def test_a_layer_in_udp_takes_what_its_codec_adds(encapsulation: Encapsulation) -> None:
+    ends = [(address, 434) for address in ENDS]
+    long = udp_packets.encapsulate(packet(), *ends, kind=TunnelKind(encapsulation.protocol))
+    assert inner_mtu(len(long), [layer_of(encapsulation, udp=True)]) == len(packet())
