@@ -28,6 +28,7 @@ from homeward.model.errors import LinkError, Unavailable, WireError
 from homeward.model.inputs import DatagramReceived
 from homeward.model.names import MARK_TUNNEL, REGISTRATION_PORT
 from homeward.model.nat_traversal import TunnelData, TunnelKind
+from homeward.model.overhead import inner_mtu, layer_of
 from homeward.model.plan import AtHome, Tunnelled, ViaAgent
 from homeward.wire import gre, ip_in_ip, minimal_encapsulation, udp_tunnel
 from homeward.wire.internet_checksum import put
@@ -221,13 +222,11 @@ class UdpOutlet(Outlet):
         self.speaker = self._agent = traffic.home_agent
         self._path = traffic.path
         self._kind = TunnelKind(traffic.encapsulation.protocol)
-        self._overhead = udp_tunnel.OVERHEAD
+        self._layer = layer_of(traffic.encapsulation, udp=True)
         self._prefix = b""
         if self._kind is TunnelKind.IP_IN_IP:
             self._prefix = udp_tunnel.encode_tunnel_data(TunnelData(self._kind, b""))
-        elif self._kind is TunnelKind.GRE:
-            self._overhead += gre.OVERHEAD - ip_in_ip.OVERHEAD
-        else:
+        elif self._kind is not TunnelKind.GRE:
             raise Unavailable("opening a tunnel in UDP", f"it cannot carry {traffic.encapsulation.value}")
         self._datagrams = datagrams
         self._channel = datagrams.lease(traffic.path, traffic.home_agent)
@@ -251,7 +250,7 @@ class UdpOutlet(Outlet):
                 asker.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK_TUNNEL)
                 asker.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, self.device)
                 asker.bind((str(self._path.source), 0))
-                return _path_mtu(asker, self._agent) - self._overhead
+                return inner_mtu(_path_mtu(asker, self._agent), (self._layer,))
         except OSError:
             return LONGEST
 
