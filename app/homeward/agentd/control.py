@@ -7,8 +7,8 @@
     {"ok": false, "error": "there is no binding of that address"}
 
 A long answer is several lines, each with "ok"; all but the last have "more": true. Only root, and the user that the
-agent runs as, gets an answer. Whoever is slow, talks at length or comes in crowds is cut off; the agent's own work waits
-for nobody here.
+agent runs as, gets an answer. Whoever is slow, talks at length or comes in crowds is cut off; the agent's own work
+waits for nobody here.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ class ControlSocket:
                 self._place.unlink()  # nobody listens there any more
                 return
         raise LinkError(
-            f"opening the control socket {self._place}", "another agent answers there; give this one a `control`"
+            f"opening the control socket {self._place}",
+            "another agent answers there; give this one a `control`",
         )
 
     def _accept(self) -> None:

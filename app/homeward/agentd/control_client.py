@@ -24,17 +24,14 @@ class AgentAbsent(Unavailable):
 
 def ask(place: Path | None, order: str, **fields: object) -> dict[str, Any]:
     """One order and its answer. OrderRefused as the agent says it; AgentAbsent, NotPermitted, Unavailable."""
-    answer: dict[str, Any] = {}
-    for answer in ask_for_all(place, order, **fields):
-        pass
-    return answer
+    return list(ask_for_all(place, order, **fields))[-1]
 
 
 def ask_for_all(place: Path | None, order: str, **fields: object) -> Iterator[dict[str, Any]]:
     """One order, and each of its answers as it comes. Errors as with `ask`."""
     action = f"asking the agent at {place}"
     if place is None:
-        raise AgentAbsent("asking the agent", "its configuration says `control = \"none\"`")
+        raise AgentAbsent("asking the agent", 'its configuration says `control = "none"`')
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as made:
         made.settimeout(SECONDS_TO_ANSWER)
         try:

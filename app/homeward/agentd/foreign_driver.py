@@ -13,6 +13,7 @@ from typing import Final, assert_never
 
 from homeward.adapters.agent_link import AgentLink, HeardPacket
 from homeward.adapters.boottime_clock import BoottimeClock
+from homeward.agentd.companion import Companion
 from homeward.agentd.foreign_forwarding import VisitorForwarding
 from homeward.agentd.foreign_settings import ForeignSettings
 from homeward.agentd.foreign_uplink import HomeAgentPort, HomeDatagram, TooBigReported
@@ -58,6 +59,9 @@ from homeward.wire.udp_tunnel import TUNNEL_DATA_TYPE
 log: Final = logging.getLogger("mip")
 link_log: Final = logging.getLogger("links")
 
+ENGINE: Final = "tun"
+"""A foreign agent's packets go through its device, all of them."""
+
 _SOONEST: Final = 0.001
 _CARE_INTERVAL: Final = 10.0
 """Seconds between two looks at what others may have taken away; and lifetimes run on while the machine sleeps, though
@@ -95,6 +99,7 @@ class ForeignDriver:
         }
         self._timer: asyncio.TimerHandle | None = None
         self._cared = started.boot
+        self.control: Companion | None = None
 
     async def run(self, end: asyncio.Event) -> bool:
         """Serve until `end` is set; False when the device was taken away and the agent could not go on.
@@ -116,6 +121,8 @@ class ForeignDriver:
             for name, link in self._links.items():
                 link.start(lambda heard, name=name: self._heard(name, heard))  # type: ignore[misc]
             self._tick()
+            if self.control is not None:
+                self.control.start()
             log.info(
                 entry(
                     "ready",
@@ -129,27 +136,41 @@ class ForeignDriver:
             self._stop()
         return not lost
 
+    @property
+    def settings(self) -> ForeignSettings:
+        """Those in force."""
+        return self._settings
+
+    @property
+    def agent(self) -> ForeignAgent:
+        """The decisions, to be looked at only."""
+        return self._agent
+
+    @property
+    def metrics(self) -> Metrics:
+        """What was counted."""
+        return self._metrics
+
+    @property
+    def clock(self) -> BoottimeClock:
+        """Its clock."""
+        return self._clock
+
+    @property
+    def engine(self) -> str:
+        """What carries the packets."""
+        return ENGINE
+
+    def adopt(self, settings: ForeignSettings) -> None:
+        """Go by these from now on; what they cannot change was refused before."""
+        self._agent.adopt(settings.policy)
+        self._settings = settings
+
     def dump(self) -> None:
         """Write all visitors and counters into the log, as JSON."""
         now = self._boot()
-        visitors = [
-            {
-                "home_address": str(visitor.home_address),
-                "home_agent": str(visitor.home_agent),
-                "care_of_address": str(visitor.care_of_address),
-                "interface": visitor.interface,
-                "hardware_address": visitor.hardware_address.hex(":"),
-                "lifetime": visitor.lifetime,
-                "remaining": visitor.remaining(now),
-                "reverse_tunnel": visitor.reverse_tunnel,
-                "encapsulating": visitor.encapsulating,
-                "encapsulation": visitor.encapsulation.value,
-                "udp": visitor.udp,
-            }
-            for visitor in self._agent.visitors()
-        ]
         told = {
-            "visitors": visitors,
+            "visitors": [described(visitor, now) for visitor in self._agent.visitors()],
             "pending": self._agent.pending_count(),
             "busy": self._agent.is_busy,
             "counters": dict(sorted(self._metrics.counts.items())),
@@ -279,7 +300,7 @@ class ForeignDriver:
         except AdapterError as error:
             self._note("reply-failed", cause=error)
         else:
-            self._metrics.counts["replies"] += 1
+            self._metrics.replied(effect.octets)
 
     def _try(self, code: str, visitor: Visitor, *, admit: bool) -> None:
         try:
@@ -379,6 +400,8 @@ class ForeignDriver:
         self._timer = asyncio.get_running_loop().call_later(wait, self._tick)
 
     def _stop(self) -> None:
+        if self.control is not None:
+            self.control.stop()
         if self._timer is not None:
             self._timer.cancel()
         for name, link in self._links.items():
@@ -390,12 +413,31 @@ class ForeignDriver:
         log.info(entry("stopped", visitors=len(self._agent.visitors())))
 
     def _note(self, event: str, /, **fields: object) -> None:
-        unlogged = self._metrics.count(event, self._boot())
+        source = fields.get("source")
+        known = source if isinstance(source, IPv4Address) else None
+        unlogged = self._metrics.count(event, self._boot(), source=known)
         if unlogged is not None:
             log.warning(entry(event, **fields, unlogged=unlogged or None))
 
     def _boot(self) -> float:
         return self._clock.now().boot
+
+
+def described(visitor: Visitor, now: float) -> dict[str, object]:
+    """A visitor as commands and the log show it; `remaining` in seconds."""
+    return {
+        "home_address": str(visitor.home_address),
+        "home_agent": str(visitor.home_agent),
+        "care_of_address": str(visitor.care_of_address),
+        "interface": visitor.interface,
+        "hardware_address": visitor.hardware_address.hex(":"),
+        "lifetime": visitor.lifetime,
+        "remaining": visitor.remaining(now),
+        "reverse_tunnel": visitor.reverse_tunnel,
+        "encapsulating": visitor.encapsulating,
+        "encapsulation": visitor.encapsulation.value,
+        "udp": visitor.udp,
+    }
 
 
 def _service(policy: ForeignPolicy, link: AccessLink, settings: ForeignSettings) -> AdvertisedService:

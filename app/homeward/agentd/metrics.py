@@ -16,6 +16,7 @@ SOURCE_PREFIX: Final = 24
 SOURCES: Final = 256
 """So many pairs of kind and prefix are remembered."""
 
+_REPLY: Final = bytes([3])  # Registration Reply (RFC 5944 section 3.4)
 _KINDS: Final = {
     "wrong-interface": (
         "request-from-outside-interface",
@@ -85,6 +86,12 @@ class Metrics:
             return None
         self._buckets[code] = (tokens - 1, boot)
         return self._suppressed.pop(code, 0)
+
+    def replied(self, octets: bytes) -> None:
+        """Count a message that was sent from port 434; of Registration Replies also the code."""
+        self.counts["replies"] += 1
+        if octets[:1] == _REPLY:
+            self.replies[octets[1]] += 1
 
     def violations(self) -> dict[str, int]:
         """How often each kind of violation happened, all sources together, exactly."""

@@ -76,6 +76,15 @@ class ForeignAgent:
             case _:
                 assert_never(arrived)
 
+    def adopt(self, policy: ForeignPolicy) -> None:
+        """Go by another policy from now on: its keys, its limits, its home agents. Visitors stay until they end.
+
+        What is advertised, and by which addresses, needs another life.
+        """
+        self._policy = policy
+        for part in (self._requests, self._replies, self._revocations):
+            part.adopt(policy)
+
     def next_deadline(self) -> float | None:
         """Boot time at which DeadlinePassed is due, None when there is nothing to wait for."""
         moments = (self._visitors.next_expiry(), self._pending.next_end())

@@ -60,6 +60,10 @@ class ReplyIntake:
         self._pending = pending
         self._challenges = challenges
 
+    def adopt(self, policy: ForeignPolicy) -> None:
+        """Go by another policy from now on."""
+        self._policy = policy
+
     def answered(
         self, spoke: HomeAgentSpoke, decoded: DecodedReply, at: Instant
     ) -> tuple[ForeignEffect, ...]:

@@ -89,6 +89,10 @@ class RequestIntake:
         self._all = Rates(burst=ALL_BURST, per_second=ALL_PER_SECOND)
         self._denials = Rates(burst=1.0, per_second=DENIALS_PER_SECOND)
 
+    def adopt(self, policy: ForeignPolicy) -> None:
+        """Go by another policy from now on."""
+        self._policy = policy
+
     def asked(self, arrived: MobileNodeSpoke, at: Instant) -> tuple[ForeignEffect, ...]:
         """What a datagram from an access link leads to."""
         link = self._policy.link(arrived.interface)

@@ -34,6 +34,10 @@ class RevocationIntake:
         self._visitors = visitors
         self._revoked: OrderedDict[tuple[IPv4Address, IPv4Address, IPv4Address], int] = OrderedDict()
 
+    def adopt(self, policy: ForeignPolicy) -> None:
+        """Go by another policy from now on."""
+        self._policy = policy
+
     def revoked(self, spoke: HomeAgentSpoke, decoded: DecodedRevocation) -> tuple[ForeignEffect, ...]:
         """What a revocation leads to. The visitor is told, by an advertisement to it alone, and its home agent is told
         that it was."""
