@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from homeward.daemon.fingerprint import fingerprint
+from homeward.bus.fingerprint import fingerprint
 from homeward.lab import keys, services
 from homeward.lab.state import LabState
 from homeward.lab.topology import CABLE

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from homeward.bus.fingerprint import SALT_OCTETS, fingerprint
 from homeward.bus.secret_text import FORMS_IN_WORDS, secret_from_text
-from homeward.daemon.fingerprint import SALT_OCTETS, fingerprint
 from homeward.daemon.settings import known_home_address, read_profile
 from homeward.model.errors import ProfileError
 from homeward.model.profile import ForeignAgentUse

@@ -7,7 +7,7 @@ import re
 from ipaddress import IPv4Address
 from typing import Final
 
-from homeward.daemon.fingerprint import FORM_IN_WORDS, is_fingerprint
+from homeward.bus.fingerprint import FORM_IN_WORDS, is_fingerprint
 from homeward.daemon.profile_table import is_host
 from homeward.model.registration import AuthenticationAlgorithm, nai_fault
 

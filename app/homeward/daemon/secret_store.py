@@ -11,7 +11,7 @@ from typing import Final
 
 from homeward.bus.control import Caller
 from homeward.bus.errors import SecretRefused
-from homeward.daemon.fingerprint import matches
+from homeward.bus.fingerprint import matches
 from homeward.daemon.permissions import may_supply
 from homeward.model.health import HealthItem, Severity
 from homeward.model.profile import Profile, SecretReference

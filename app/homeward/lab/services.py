@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files as resource_files
 from typing import Final
 
-from homeward.daemon.fingerprint import SALT_OCTETS, fingerprint
+from homeward.bus.fingerprint import SALT_OCTETS, fingerprint
 from homeward.lab import gateway, keys
 from homeward.lab.errors import LabError
 from homeward.lab.host import Host

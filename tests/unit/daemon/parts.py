@@ -5,7 +5,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 from homeward.bus.control import Caller
-from homeward.daemon.fingerprint import SALT_OCTETS, fingerprint
+from homeward.bus.fingerprint import SALT_OCTETS, fingerprint
 from homeward.model.profile import (
     ASSIGNED,
     ForeignAgentSettings,

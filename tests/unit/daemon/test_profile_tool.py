@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from homeward.daemon.fingerprint import matches
+from homeward.bus.fingerprint import matches
 from homeward.daemon.profile_tool import main
 from homeward.model.secret import Secret
 from tests.unit.daemon.test_settings import FULL, write

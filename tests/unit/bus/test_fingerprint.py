@@ -5,7 +5,7 @@ import hashlib
 
 import pytest
 
-from homeward.daemon.fingerprint import SALT_OCTETS, fingerprint, is_fingerprint, matches
+from homeward.bus.fingerprint import SALT_OCTETS, fingerprint, is_fingerprint, matches
 from homeward.model.errors import ProfileError
 from homeward.model.secret import Secret
 
