@@ -11,13 +11,25 @@ from homeward.agents.ingress import TrustedNetworks
 from homeward.agents.policy import AgentPolicy, Node
 from homeward.model.access import AccessMode
 from homeward.model.effects import SaveIdentification
+from homeward.model.inputs import LinksObserved
 from homeward.model.instant import Instant
 from homeward.model.plan import Held
 from homeward.model.profile import ASSIGNED, Profile, ReplayStyle
+from homeward.model.registration import ReplyCode
+from homeward.model.status import Trust
 from homeward.wire import registration as codec
 from homeward.wire.decoded import DecodedRequest
 from homeward.wire.identification import high32, low32
-from tests.scenarios.simulation import GATEWAY, HOME_ADDRESS, HOME_AGENT, World, association, make_profile
+from tests.scenarios.simulation import (
+    GATEWAY,
+    HOME_ADDRESS,
+    HOME_AGENT,
+    World,
+    association,
+    make_profile,
+    signed_again,
+)
+from tests.scenarios.test_two_links import OFFICE_WIRELESS, deliver_side_probe
 
 POOL = IPv4Network("10.77.0.128/28")
 NAI = "laptop@example.test"
@@ -103,6 +115,27 @@ def test_the_nonce_is_remembered_over_a_restart() -> None:
     saved = [effect for _, effect in world.effects if isinstance(effect, SaveIdentification)][-1]
     answered = world.requests()[-1].message.identification
     assert low32(saved.last) == low32(answered)  # type: ignore[arg-type]
+
+
+@pytest.mark.rows("R-176")
+def test_a_denial_on_another_link_uses_the_nonce_up_as_well() -> None:
+    world = AgreedWorld(profile_with(gateway=None, replay=ReplayStyle.NONCES))
+    world.plug("trust1")
+    world.run(2)
+    world.feed(LinksObserved((*world._links(), OFFICE_WIRELESS)))
+    denials = []
+
+    def denied(octets: bytes) -> bytes:
+        denials.append(signed_again(octets, code=ReplyCode.ADMINISTRATIVELY_PROHIBITED))
+        return denials[0]
+
+    deliver_side_probe(world, "10.1.2.77", altered=denied)
+    assert [link.trust for link in world.status().other_links] == [Trust.UNTRUSTED]
+    (denial,) = [codec.decode(octets).message for octets in denials]
+    asked = len(world.requests())
+    world.run(60)
+    following = world.requests()[asked].message
+    assert high32(following.identification) == high32(denial.identification)
 
 
 @pytest.mark.rows("R-274")

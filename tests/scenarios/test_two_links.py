@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Two links at once: what is proved on one says nothing about the other (RFC 5265 section 3.2.1)."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 
@@ -85,7 +86,9 @@ OFFICE_WIRELESS = replace(
 )
 
 
-def deliver_side_probe(world: World, source: str) -> SendRegistration:
+def deliver_side_probe(
+    world: World, source: str, *, altered: Callable[[bytes], bytes] = bytes
+) -> SendRegistration:
     """Carry the last request of the wireless link to the home agent and its answer back, as that network would."""
     request = world.sent[-1][1]
     assert request.path == ClearPath(4, "wlan0", IPv4Address(source))
@@ -94,7 +97,7 @@ def deliver_side_probe(world: World, source: str) -> SendRegistration:
     )
     for answer in world.agent.handle(arrived, Instant(world.now, world.wall())):
         if isinstance(answer, SendReply):
-            world.feed(DatagramReceived(request.path, answer.octets, HOME_AGENT, 434, 4))
+            world.feed(DatagramReceived(request.path, altered(answer.octets), HOME_AGENT, 434, 4))
     return request
 
 

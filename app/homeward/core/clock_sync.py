@@ -6,6 +6,7 @@ Sharing it means that a delayed older request can never override a newer one, wh
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from homeward.model.instant import Instant
 from homeward.model.registration import Identification
@@ -26,7 +27,12 @@ class IdentificationSource:
     """Issues timestamps that only grow (RFC 5944 section 5.7.1) and learns the home agent's clock (R-156, R-174).
 
     Which of two is the later one is reckoned across the era's end, as the home agent does; 0 stands for none at all.
+    `accepted`, `denied` and `resynchronise` take the Identification of a signed reply, which in an acceptance is the
+    request's own.
     """
+
+    repeats_unchanged: Final = False
+    """A retransmission is a new registration (R-162)."""
 
     def __init__(self, entropy: Entropy, *, last: int = 0, offset: float = 0.0) -> None:
         self._entropy = entropy
@@ -54,10 +60,13 @@ class IdentificationSource:
             self._last = stamp
         return Identification(stamp)
 
-    def accepted(self, identification: Identification) -> None:
+    def accepted(self, reply: Identification) -> None:
         """The home agent accepted this one: nothing at or below it can ever be accepted again."""
-        if _is_later(identification, self._last_accepted):
-            self._last_accepted = identification
+        if _is_later(reply, self._last_accepted):
+            self._last_accepted = reply
+
+    def denied(self, reply: Identification) -> None:
+        """A denial other than code 133 teaches nothing about time."""
 
     def resynchronise(self, reply: Identification, sent: Instant) -> None:
         """Adopt the clock of an authenticated code 133 that answers a request sent at `sent`.

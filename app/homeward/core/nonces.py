@@ -20,11 +20,13 @@ _LOW: Final = 0xFFFFFFFF
 
 
 class NonceSource:
-    """The surface of IdentificationSource for nonces.
+    """The surface of IdentificationSource for nonces: the upper half of every signed reply is the next nonce (R-176).
 
-    `accepted` and `resynchronise` take the *reply's* Identification, of a signed reply only: its upper half is the next
-    nonce. `offset` is always 0.
+    `offset` is always 0.
     """
+
+    repeats_unchanged: Final = True
+    """A retransmission is the very same packet (R-162)."""
 
     def __init__(self, entropy: Entropy, *, last: int = 0, offset: float = 0.0) -> None:
         self._entropy = entropy
@@ -45,12 +47,16 @@ class NonceSource:
         self._outstanding.append(ours)
         return join(self._theirs, ours)
 
-    def accepted(self, identification: Identification) -> None:
-        """A signed reply, accepting or denying, came with this Identification: its nonce is the next one (R-176)."""
-        self._theirs = high32(identification)
+    def accepted(self, reply: Identification) -> None:
+        """Its nonce is the next one."""
+        self._theirs = high32(reply)
+
+    def denied(self, reply: Identification) -> None:
+        """The same: a reply that grants nothing uses a nonce up as well as one that does."""
+        self._theirs = high32(reply)
 
     def resynchronise(self, reply: Identification, sent: Instant) -> None:
-        """The same for a signed code 133 (R-156)."""
+        """The same for code 133 (R-156)."""
         self._theirs = high32(reply)
 
 
@@ -70,8 +76,3 @@ def source_for(
             return IdentificationSource(entropy, last=last, offset=offset)
         case ReplayStyle.NONCES:
             return NonceSource(entropy, last=last)
-
-
-def repeats_unchanged(source: Identifications) -> bool:
-    """Whether a retransmission is the very same packet, as it is with nonces, or a new registration (R-162)."""
-    return isinstance(source, NonceSource)

@@ -10,7 +10,7 @@ link that begins to carry the home address is proved anew.
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from homeward.core.nonces import Identifications, NonceSource
+from homeward.core.nonces import Identifications
 from homeward.core.pacing import TokenBucket
 from homeward.core.registration import (
     TTL_REVERSE_TUNNEL,
@@ -128,11 +128,11 @@ class OtherLinks:
                 pass
             case Resynchronise(request, identification):
                 source.resynchronise(identification, request.sent)
-            case Denied():
+            case Denied(reply=reply):
+                source.denied(reply.identification)
                 asked.trust = Trust.UNTRUSTED
             case Accepted() as answer:
-                nonces = isinstance(source, NonceSource)
-                source.accepted(answer.reply.identification if nonces else answer.request.identification)
+                source.accepted(answer.reply.identification)
                 vouched = answer.trusted_networks_configured and not answer.udp_tunnel
                 fresh = answer.round_trip <= oldest
                 asked.trust = Trust.TRUSTED if vouched and fresh else Trust.UNTRUSTED

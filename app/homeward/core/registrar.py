@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 
 from homeward.core.binding import Binding
 from homeward.core.clock_sync import Entropy
-from homeward.core.nonces import Identifications, repeats_unchanged, source_for
+from homeward.core.nonces import Identifications, source_for
 from homeward.core.pacing import TokenBucket
 from homeward.core.registration import Accepted, AgentShare, Peer, RegistrationSeries, Terms
 from homeward.model.access import AgentPath, ClearPath, HomePath, Path, VpnPath
@@ -15,7 +15,7 @@ from homeward.model.encapsulation import Encapsulation
 from homeward.model.instant import Instant
 from homeward.model.journal import IdentificationState
 from homeward.model.nat_traversal import UdpTunnelRequest
-from homeward.model.profile import ASSIGNED, ReplayStyle, Timers
+from homeward.model.profile import ASSIGNED, Timers
 from homeward.model.registration import (
     LIFETIME_DEREGISTER,
     LIFETIME_INFINITE,
@@ -145,7 +145,7 @@ class Registrar:
 
     def _identification(self, series: RegistrationSeries, at: Instant) -> Identification:
         """A new one for each transmission; with nonces a retransmission is the very same packet (R-162)."""
-        if series.pending is not None and repeats_unchanged(self.source):
+        if series.pending is not None and self.source.repeats_unchanged:
             return series.pending.identification
         return self.source.issue(at)
 
@@ -174,15 +174,13 @@ class Registrar:
 
     def noticed(self, answer: Accepted) -> None:
         """What every authentic answer teaches: the Identification is used up, and how far revocations have come."""
-        nonces = self.peer.replay is ReplayStyle.NONCES
-        self.source.accepted(answer.reply.identification if nonces else answer.request.identification)
+        self.source.accepted(answer.reply.identification)
         support = answer.reply.revocation_support
         self.revocation_floor = support.timestamp if support is not None else None
 
     def denied(self, reply: RegistrationReply) -> None:
-        """A signed answer that grants nothing uses a nonce up as well as one that does (R-176)."""
-        if self.peer.replay is ReplayStyle.NONCES:
-            self.source.accepted(reply.identification)
+        """A signed answer that brings no registration may use its Identification up all the same (R-176)."""
+        self.source.denied(reply.identification)
 
     def adopt(self, answer: Accepted) -> None:
         """From now on the home address is the one that the home agent has assigned (R-274)."""

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeward.core.clock_sync import IdentificationSource
-from homeward.core.nonces import NonceSource, repeats_unchanged, source_for
+from homeward.core.nonces import NonceSource, source_for
 from homeward.model.instant import Instant
 from homeward.model.profile import ReplayStyle
 from homeward.model.registration import Identification
-from homeward.wire.identification import high32, join, low32
+from homeward.wire.identification import from_time, high32, join, low32
 
 NOW = Instant(0.0, 1_800_000_000.0)
 
@@ -65,12 +65,22 @@ def test_a_restart_goes_on_with_the_agents_nonce_and_another_of_ours() -> None:
     assert again.offset == 0.0
 
 
+@pytest.mark.rows("R-176")
+def test_a_denial_uses_a_nonce_up_and_no_time() -> None:
+    stamps, nonces = source_for(ReplayStyle.TIMESTAMPS, lambda: 1), source_for(ReplayStyle.NONCES, lambda: 1)
+    for source in (stamps, nonces):
+        request = source.issue(NOW)
+        source.denied(join(0xABCDEF01, low32(request)))
+    assert high32(nonces.issue(NOW)) == 0xABCDEF01
+    assert high32(stamps.issue(NOW)) == high32(from_time(NOW.wall, 0))
+
+
 @pytest.mark.rows("R-162", "R-176")
 def test_the_styles_differ_in_what_is_sent_again() -> None:
     stamps, nonces = source_for(ReplayStyle.TIMESTAMPS, lambda: 1), source_for(ReplayStyle.NONCES, lambda: 1)
     assert isinstance(stamps, IdentificationSource)
-    assert not repeats_unchanged(stamps)
-    assert repeats_unchanged(nonces)
+    assert not stamps.repeats_unchanged
+    assert nonces.repeats_unchanged
 
 
 @pytest.mark.parametrize("style", list(ReplayStyle))
