@@ -9,11 +9,18 @@ It is a shortcut past a TUN device and the process behind it, the slow path, whi
   inner packet come in by the TUN device. Everything else goes on to the slow path's sockets.
 
 So holding a home address's packets is one entry less, and opening its way one more; neither waits for anything.
+
+On a mobile node the fast path does not outlive the daemon: where the laptop is has to be decided anew whenever it may
+have moved, and a dead, stuck or sleeping process decides nothing. So it is good for ALIVE seconds at a time, of a clock
+that counts sleep, and prolonged by a timer; after that everything goes into the TUN device, and waits there.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import struct
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from ipaddress import IPv4Address
@@ -32,6 +39,10 @@ __all__ = ["NEVER", "Carrier", "Ends", "KernelTunnels", "Side", "allowed_engines
 IPIP_DEVICE: Final = "homeward-ipip"
 """The kernel's device for IP-in-IP; what comes in by it was agreed on by nobody and goes no further."""
 
+ALIVE: Final = 3.0
+"""Seconds for which a mobile node's fast path goes on by itself."""
+
+_PROLONGED_EVERY: Final = 1.0
 _CAPACITY: Final = 16
 _ALLOWED: Final = "HOMEWARD_ENGINES"
 
@@ -67,6 +78,8 @@ class KernelTunnels:
         self._ingress_program = -1
         self._ipip_device = 0
         self._links: set[int] = set()
+        self._alive: HashMap | None = None
+        self._prolonging: asyncio.TimerHandle | None = None
 
     def open(self, device: int) -> None:
         """Load the programs for the TUN device with this index; nothing passes them yet.
@@ -81,12 +94,17 @@ class KernelTunnels:
             self._arriving = HashMap(
                 "hw_arriving", key=Arriving.OCTETS, value=ARRIVING.octets, entries=2 * self._capacity
             )
-            leaving, arriving = self._leaving.descriptor, self._arriving.descriptor
+            leaving, arriving, alive = self._leaving.descriptor, self._arriving.descriptor, None
+            if self._side is Side.MOBILE_NODE:
+                self._alive = HashMap("hw_alive", key=4, value=8, entries=1)
+                alive = self._alive.descriptor
             self._route_program = load_program(
-                ProgramKind.ROUTE, "homeward_out", programs.outward(leaving, self._side)
+                ProgramKind.ROUTE, "homeward_out", programs.outward(leaving, self._side, alive)
             )
             self._ingress_program = load_program(
-                ProgramKind.TRAFFIC_CONTROL, "homeward_in", programs.inward(arriving, self._side, device)
+                ProgramKind.TRAFFIC_CONTROL,
+                "homeward_in",
+                programs.inward(arriving, self._side, device, alive),
             )
             self._control = TrafficControl()
             self._ipip_device = self._open_ipip_device() if TunnelEngine.IPIP in self._allowed else 0
@@ -96,13 +114,17 @@ class KernelTunnels:
 
     def close(self) -> None:
         """Let go of everything. Programs that still stand somewhere keep their maps, and go on by them."""
-        for opened in (self._leaving, self._arriving, self._control):
+        if self._prolonging is not None:
+            self._prolonging.cancel()
+            self._prolonging = None
+        for opened in (self._leaving, self._arriving, self._alive, self._control):
             if opened is not None:
                 opened.close()
         for descriptor in (self._route_program, self._ingress_program):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._leaving = self._arriving = self._control = None
+        self._leaving = self._arriving = self._alive = None
+        self._control = None
         self._route_program = self._ingress_program = -1
         self._ipip_device = 0
         self._links.clear()
@@ -168,6 +190,7 @@ class KernelTunnels:
         entry = entries.leaving(
             ends, room=room, mark=mark, device=self._ipip_device, clamps=clamps, until=until
         )
+        self._prolong()
         self._leaving.put(home_address.packed, entry)
 
     def hold(self, home_address: IPv4Address) -> None:
@@ -180,6 +203,7 @@ class KernelTunnels:
     ) -> None:
         """Take what comes out of this tunnel for, or at an agent from, this home address."""
         assert self._arriving is not None
+        self._prolong()
         self._arriving.put(ends.arriving(home_address), entries.arriving(clamps=clamps, until=until))
 
     def refuse(self, home_address: IPv4Address, ends: Ends) -> None:
@@ -206,6 +230,16 @@ class KernelTunnels:
         left = self._leaving.get(home_address.packed)
         came = self._arriving.get(ends.arriving(home_address))
         return entries.counted(left) if left else (0, 0), entries.counted(came) if came else (0, 0)
+
+    def _prolong(self) -> None:
+        """Say that somebody is alive who decides, and go on saying so. Needs a running event loop at a mobile node."""
+        if self._alive is None:
+            return
+        until = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + int(ALIVE * 1e9)
+        self._alive.put(bytes(4), struct.pack("=Q", until))
+        if self._prolonging is not None:
+            self._prolonging.cancel()
+        self._prolonging = asyncio.get_running_loop().call_later(_PROLONGED_EVERY, self._prolong)
 
     # --- parts -----------------------------------------------------------------------------------------------------
 

@@ -62,8 +62,11 @@ class Side(Enum):
     AGENT = "home agent"
 
 
-def outward(entries: int, side: Side) -> bytes:
-    """For the route into the tunnel device; `entries` is a map of LEAVING by home address."""
+def outward(entries: int, side: Side, alive: int | None = None) -> bytes:
+    """For the route into the tunnel device; `entries` is a map of LEAVING by home address.
+
+    `alive`, here and below, is a map of 8 octets: the boot time in nanoseconds until which anything passes at all.
+    """
     code = Assembler()
     code.move(R6, R1)
     _load(code, _LOAD_OCTETS, 0, _INNER, _IP)
@@ -74,7 +77,7 @@ def outward(entries: int, side: Side) -> bytes:
     code.load(Size.WORD, R1, R10, _INNER + (12 if side is Side.MOBILE_NODE else 16))
     code.store(Size.WORD, R10, _KEY, R1)
     _look_up(code, entries)
-    _refuse_ended(code, LEAVING.ends)
+    _refuse_ended(code, LEAVING.ends, alive)
     # From the tunnel's exit or its entrance: a loop (RFC 2003 section 3.2), or this host's own word.
     code.load(Size.WORD, R1, R10, _INNER + 12)
     for end in (LEAVING.far, LEAVING.near):
@@ -92,7 +95,7 @@ def outward(entries: int, side: Side) -> bytes:
     return code.octets()
 
 
-def inward(entries: int, side: Side, into: int) -> bytes:
+def inward(entries: int, side: Side, into: int, alive: int | None = None) -> bytes:
     """For the ingress of a path's device; `entries` is a map of ARRIVING, `into` the tunnel device's index.
 
     At the mobile node an entry names the link as well, since there is one tunnel and it is bound to a link.
@@ -125,7 +128,7 @@ def inward(entries: int, side: Side, into: int) -> bytes:
     _refuse_wrong_lengths(code)
     _fill_key(code, side)
     _look_up(code, entries)
-    _refuse_ended(code, ARRIVING.ends)
+    _refuse_ended(code, ARRIVING.ends, alive)
     if side is Side.AGENT:
         _leave_opening_to_slow_path(code)
     _strip(code, into)
@@ -157,20 +160,26 @@ def _load(code: Assembler, helper: int, offset: Register | int, to: int, octets:
     code.jump("pass", Test.DIFFERENT, R0, 0)
 
 
-def _look_up(code: Assembler, entries: int) -> None:
+def _look_up(code: Assembler, entries: int, into: Register = R7) -> None:
     code.load_map(R1, entries)
     code.move(R2, R10)
     code.alu(Operation.ADD, R2, _KEY)
     code.call(_LOOKUP)
     code.jump("pass", Test.EQUAL, R0, 0)
-    code.move(R7, R0)
+    code.move(into, R0)
 
 
-def _refuse_ended(code: Assembler, ends: int) -> None:
-    """A binding lapses by itself, also when nobody is alive to take its entry away."""
+def _refuse_ended(code: Assembler, ends: int, alive: int | None) -> None:
+    """An entry lapses by itself, also when nobody is alive to take it away; R9 is lost by this."""
+    if alive is not None:
+        code.store(Size.WORD, R10, _KEY, 0)
+        _look_up(code, alive, into=R9)
     code.call(_BOOT_TIME)
     code.load(Size.DOUBLE, R1, R7, ends)
     code.jump("pass", Test.GREATER, R0, R1)
+    if alive is not None:
+        code.load(Size.DOUBLE, R1, R9, 0)
+        code.jump("pass", Test.GREATER, R0, R1)
 
 
 def _count(code: Assembler, packets: int) -> None:
