@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a bench finds: rows of figures, each beside a goal and a peer where there is one. Less is better in all of them.
+"""What a bench finds: rows of figures, each beside a goal and a peer where there is one.
 
 Two files come of it. build/bench/NAME.json is for programs and holds nothing but `met` and the rows.
 docs/performance/NAME.json belongs into the tree: the same with the machine that it was measured on and what else is to
@@ -9,7 +9,7 @@ be known, and docs/performance.md is made of these.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from typing import Any
 class Row:
     """One figure. `value` is None where nothing could be measured, which misses any goal.
 
-    `at_most` is the goal, in the row's unit. `peer` names what was measured beside it in the same run.
+    `at_most` or `at_least` is the goal, in the row's unit, `ratio_at_least` one for the ratio. `peer` names what was
+    measured beside it in the same run.
     """
 
     name: str
@@ -28,6 +29,8 @@ class Row:
     at_most: float | None = None
     peer: str | None = None
     peer_value: float | None = None
+    at_least: float | None = None
+    ratio_at_least: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -38,8 +41,26 @@ class Row:
 
     @property
     def met(self) -> bool:
-        """Whether the goal is reached; a row without a goal misses none."""
-        return self.at_most is None or (self.value is not None and self.value <= self.at_most)
+        """Whether every goal is reached; a row without a goal misses none."""
+        return all(
+            value is not None and (value <= goal if wanted.endswith("<=") else value >= goal)
+            for value, wanted, goal in self._goals()
+        )
+
+    @property
+    def goal(self) -> str | None:
+        """The goals in signs, None where there is none."""
+        return ", ".join(f"{wanted} {goal:g}" for _, wanted, goal in self._goals()) or None
+
+    def _goals(self) -> Iterator[tuple[float | None, str, float]]:
+        """What has to be at most, or at least, what."""
+        for value, wanted, goal in (
+            (self.value, "<=", self.at_most),
+            (self.value, ">=", self.at_least),
+            (self.ratio, "ratio >=", self.ratio_at_least),
+        ):
+            if goal is not None:
+                yield value, wanted, goal
 
     def plain(self) -> dict[str, Any]:
         """For JSON, keys in their order."""
@@ -50,7 +71,7 @@ class Row:
             "peer": self.peer,
             "peer_value": self.peer_value,
             "ratio": self.ratio,
-            "goal": None if self.at_most is None else f"<= {self.at_most:g}",
+            "goal": self.goal,
             "met": self.met,
         }
 
@@ -98,9 +119,7 @@ def in_lines(rows: Sequence[Row]) -> list[str]:
     lines = []
     for row in rows:
         beside = f"; {row.peer}: {number(row.peer_value)}" if row.peer is not None else ""
-        goal = (
-            "" if row.at_most is None else f"  (goal: at most {row.at_most:g}{'' if row.met else ', MISSED'})"
-        )
+        goal = "" if row.goal is None else f"  (goal: {row.goal}{'' if row.met else ', MISSED'})"
         lines.append(f"{row.name}: {number(row.value)} {row.unit}{goal}{beside}")
     return lines
 

@@ -13,8 +13,8 @@ _HEAD: Final = """\
 # Performance
 
 Made by `./dev bench NAME`, which runs a bench and puts its section in the place of the one before; the figures are in
-[performance/](performance/). Do not edit. In all rows less is better; the ratio is ours divided by the peer's. A bench
-ends with an error when a goal is missed.
+[performance/](performance/). Do not edit. Less is better, but for what is counted per second; the ratio is ours divided
+by the peer's. A bench ends with an error when a goal is missed.
 """
 
 
@@ -43,7 +43,7 @@ def _section(record: Mapping[str, Any]) -> str:
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    goal = (row["goal"] or "").replace("<=", "≤")
+    goal = (row["goal"] or "").replace("<=", "≤").replace(">=", "≥")
     verdict = "" if row["goal"] is None else ("met" if row["met"] else "**missed**")
     peer = row["peer"] or ""
     peer_value = "" if row["peer"] is None else number(row["peer_value"])

@@ -24,11 +24,28 @@ GOOD = Row("outage", 22.0, "ms", 30.0, peer="strongSwan", peer_value=121.0)
 SLOW = Row("outage", 31.0, "ms", 30.0)
 UNKNOWN = Row("outage", None, "ms", 30.0)
 TOLD = Row("round trip", 20.0, "ms")
+FAST = Row("registrations", 10_000.0, "/s", at_least=10_000)
+FEW = Row("registrations", 9_999.0, "/s", at_least=10_000)
+WIDE = Row("TCP", 8.0, "Gbit/s", ratio_at_least=0.8, peer="raw veth", peer_value=10.0)
+NARROW = Row("TCP", 7.9, "Gbit/s", ratio_at_least=0.8, peer="raw veth", peer_value=10.0)
+ALONE = Row("TCP", 8.0, "Gbit/s", ratio_at_least=0.8, peer="raw veth")
+STILL = Row("TCP", None, "Gbit/s", ratio_at_least=0.8, peer="raw veth", peer_value=10.0)
 
 
 @pytest.mark.parametrize(
     ("rows", "met"),
-    [((GOOD, TOLD), True), ((GOOD, SLOW), False), ((UNKNOWN,), False), ((TOLD,), True), ((), False)],
+    [
+        ((GOOD, TOLD), True),
+        ((GOOD, SLOW), False),
+        ((UNKNOWN,), False),
+        ((TOLD,), True),
+        ((), False),
+        ((FAST, WIDE), True),
+        ((FEW,), False),
+        ((NARROW,), False),
+        ((ALONE,), False),
+        ((STILL,), False),
+    ],
 )
 def test_a_bench_is_met_when_every_goal_is(rows: tuple[Row, ...], met: bool) -> None:
     assert Figures(rows).met is met
@@ -60,6 +77,19 @@ def test_a_row_is_what_was_promised_and_nothing_else() -> None:
             },
         ],
     }
+
+
+def test_goals_are_said_in_signs() -> None:
+    both = Row("registrations", 9.0, "/s", peer="echo", peer_value=10.0, at_least=8, ratio_at_least=0.4)
+    assert [row.goal for row in (GOOD, FAST, WIDE, both, TOLD)] == [
+        "<= 30",
+        ">= 10000",
+        "ratio >= 0.8",
+        ">= 8, ratio >= 0.4",
+        None,
+    ]
+    (line,) = figures.in_lines((NARROW,))
+    assert line == "TCP: 7.9 Gbit/s  (goal: ratio >= 0.8, MISSED); raw veth: 10"
 
 
 @pytest.fixture
