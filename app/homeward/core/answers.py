@@ -19,6 +19,7 @@ from homeward.core.registration import (
 )
 from homeward.core.reply_actions import Action, Asked, Reaction, react
 from homeward.core.revocation import revoked
+from homeward.core.timing import RETRY_TUNNEL, begin_keepalive
 from homeward.core.vicinity import PAUSE_REFUSED, PAUSE_SILENT
 from homeward.model.access import AgentPath, ClearPath, HomePath, VpnPath
 from homeward.model.effects import Effect
@@ -29,22 +30,20 @@ from homeward.model.instant import Instant
 from homeward.model.names import REGISTRATION_PORT
 from homeward.model.plan import Tunnelled
 from homeward.model.status import Trust
+from homeward.wire import revocation, udp_tunnel
 
 if TYPE_CHECKING:
     from homeward.core.coordinator import Coordinator
-
-RETRY_TUNNEL = 30.0
-"""Seconds between series through the VPN while the home agent stays silent or refuses."""
 
 
 def received(core: Coordinator, datagram: DatagramReceived, at: Instant) -> list[Effect]:
     """A datagram on a registration socket."""
     if core.boundary is None:
         return []
-    match datagram.octets[:1]:
-        case b"\x04":
+    match datagram.octets[0] if datagram.octets else None:
+        case udp_tunnel.TUNNEL_DATA_TYPE:
             return _tunnel_answered(core, datagram, at)
-        case b"\x07":
+        case revocation.REVOCATION_TYPE:
             return revoked(core, datagram, at)
     series = core.registrar.series_for(datagram.path)
     if series is None:
@@ -193,7 +192,7 @@ def _accepted(core: Coordinator, series: RegistrationSeries, answer: Accepted, a
                 # Granted for no time at all: asking again at once would be a storm (R-163).
                 core.registrar.retry_tunnel_at = at.boot + RETRY_TUNNEL
             core.roams.note("registered", at.boot)
-            return core.tunnel_in_udp(at)
+            return begin_keepalive(core, at)
         case ClearPath():
             why = _not_a_proof(core, answer)
             if why:
@@ -252,7 +251,7 @@ def _proved(
     core.registrar.accepted(series, answer)
     core.registrar.finish_series()
     core.roams.note("registered", at.boot)
-    return [*core.tunnel_in_udp(at), *_rest_the_vpn(core)]
+    return [*begin_keepalive(core, at), *_rest_the_vpn(core)]
 
 
 def _trust(core: Coordinator, series: RegistrationSeries, answer: Accepted, at: Instant) -> None:
@@ -306,7 +305,7 @@ def _proved_nearby(
     core.vicinity.accepted(path, answer.challenge)
     core.health.mended("foreign-agent-refused", "agent-not-vouched-for", "agent-left")
     core.roams.note("registered", at.boot)
-    return core.tunnel_in_udp(at)
+    return begin_keepalive(core, at)
 
 
 def _relayed(core: Coordinator, path: AgentPath, answer: Accepted, at: Instant) -> list[Effect]:

@@ -227,10 +227,6 @@ class Coordinator:
             case _:
                 assert_never(path)
 
-    def tunnel_in_udp(self, at: Instant) -> list[Effect]:
-        """After a registration: see to the keepalives of a tunnel in UDP, or that there are none (R-236)."""
-        return timing.begin_keepalive(self, at)
-
     def adopt(self, home_address: IPv4Address) -> None:
         """The home agent has assigned this home address (R-274)."""
         self.attachments.home_address = home_address

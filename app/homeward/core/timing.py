@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from homeward.core.answers import RETRY_TUNNEL
 from homeward.core.boundary import Reason
 from homeward.core.keepalive import Keepalive
 from homeward.core.nearby import back_to_co_located
@@ -21,6 +20,9 @@ from homeward.wire.ip_in_ip import TUNNEL_TTL
 
 if TYPE_CHECKING:
     from homeward.core.coordinator import Coordinator
+
+RETRY_TUNNEL = 30.0
+"""Seconds between series through the VPN while the home agent stays silent or refuses."""
 
 
 def next_deadline(core: Coordinator) -> float | None:
