@@ -37,11 +37,11 @@ def revoked(core: Coordinator, datagram: DatagramReceived, at: Instant) -> list[
     octets = codec.encode(answer, core.registrar.peer.association)
     effects: list[Effect] = [SendRegistration(datagram.path, datagram.source, octets, TUNNEL_TTL)]
     binding = core.registrar.binding
-    obeyed = message.identifier == core.registrar.last_revocation
-    gone = binding is None or binding.path.care_of_address != message.foreign_domain
-    elsewhere = binding is None or isinstance(binding.path, VpnPath) != isinstance(datagram.path, VpnPath)
-    if binding is None or obeyed or gone or elsewhere:
-        return effects  # Said again, since our answer was lost; that binding has gone already.
+    if binding is None or message.identifier == core.registrar.last_revocation:
+        return effects  # Said again, since our answer was lost.
+    same_side = isinstance(binding.path, VpnPath) == isinstance(datagram.path, VpnPath)
+    if not same_side or binding.path.care_of_address != message.foreign_domain:
+        return effects  # That binding has gone already.
     core.registrar.last_revocation = message.identifier
     core.health.note("binding-revoked", "The home agent has ended this registration", at.boot)
     core.registrar.binding = core.keepalive = None
