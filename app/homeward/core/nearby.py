@@ -59,7 +59,7 @@ def start(core: Coordinator, path: AgentPath | HomePath, at: Instant) -> None:
     """A new series by an agent or from the home link."""
     vicinity = core.vicinity
     if isinstance(path, HomePath):
-        core.registrar.start_local(path, at.boot, bucket=vicinity.bucket)
+        core.registrar.start_local(path, at.boot)
         return
     core.registrar.start_local(
         path,
@@ -68,7 +68,6 @@ def start(core: Coordinator, path: AgentPath | HomePath, at: Instant) -> None:
         share=vicinity.share_with(path),
         encapsulation=vicinity.encapsulation,
         udp_tunnel=vicinity.udp_tunnel_through(path),
-        bucket=vicinity.bucket,
     )
 
 

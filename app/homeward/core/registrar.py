@@ -52,6 +52,8 @@ class Registrar:
         self.peer = peer
         self._timers = timers
         self._bucket = TokenBucket()
+        self._local_bucket = TokenBucket()
+        """Whatever agents say of themselves, requests to them are paced like those on a flapping link (X-22)."""
         self._asked_for = wishes or Wishes(lifetime=timers.lifetime)
         self.wishes = replace(self._asked_for)
         self.source: Identifications = source_for(
@@ -106,13 +108,12 @@ class Registrar:
         share: AgentShare | None = None,
         encapsulation: Encapsulation | None = None,
         udp_tunnel: UdpTunnelRequest | None = None,
-        bucket: TokenBucket | None = None,
     ) -> None:
         """A new series through a foreign agent, which takes no longer `lifetime` than this, or from the home link."""
         most = LIFETIME_DEREGISTER if isinstance(path, HomePath) else min(self.wishes.lifetime, lifetime)
         terms = Terms(encapsulation or self.wishes.encapsulation, udp_tunnel, share=share or AgentShare())
         self.local = self._series(path, terms, lifetime=most, transmissions=LOCAL_TRANSMISSIONS)
-        self.local.start(at if bucket is None else bucket.take(at))
+        self.local.start(self._local_bucket.take(at))
 
     def finish_series(self) -> None:
         """All that was asked has been answered by one proof."""

@@ -13,7 +13,6 @@ from ipaddress import IPv4Address
 from homeward.core.agent_discovery import AgentDiscovery, Heard, KnownAgent
 from homeward.core.challenges import Challenges, ForeignKeys
 from homeward.core.clock_sync import Entropy
-from homeward.core.pacing import TokenBucket
 from homeward.core.registration import AgentShare
 from homeward.model.access import AgentPath, Attachment, HomePath, Link
 from homeward.model.agent import AgentFlags
@@ -54,8 +53,6 @@ class Vicinity:
         self._not_before = 0.0
         self.encapsulation: Encapsulation | None = None
         """What an agent of this link made us fall back to; its unsigned word counts for no other path."""
-        self.bucket = TokenBucket()
-        """Whatever agents say of themselves, requests to them are paced like those on a flapping link (X-22)."""
         self._lifetimes: dict[IPv4Address, int] = {}
         self._challenges = Challenges(keys)
         self._challenged = 0
