@@ -31,7 +31,6 @@ LINGER: Final = 2.0
 """Seconds for which packets are taken from where a node was before; the mobile node does the same the other way."""
 
 _HEADERS: Final = 40  # of IPv4 and TCP, without options
-_ECHO_REQUEST: Final = 8
 _ICMP: Final = 1
 
 _OVERHEADS: Final = {
