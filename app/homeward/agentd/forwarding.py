@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final, assert_never
 
@@ -92,10 +92,13 @@ class Forwarding:
             entry("forwarding-started", device=AGENT_DEVICE, mtu=narrowest, home_network=self._home_network)
         )
 
-    def stop(self) -> None:
-        """Remove the device with its routes, and close the sockets. Raises AdapterErrors."""
+    def stop(self, *, keep: bool = False) -> None:
+        """Close the sockets, and unless the next life is to `keep` them remove the device and its routes.
+
+        Raises AdapterErrors.
+        """
         self._let_go()
-        if self._holds_device:  # else it is another agent's
+        if self._holds_device and not keep:  # else it is another agent's
             self._holds_device = False
             self._merging.restore()
             self.routes.take_down()
@@ -118,6 +121,11 @@ class Forwarding:
                     self.routes.remove(prefix)
             case _:
                 assert_never(change)
+
+    def restore(self, changes: Iterable[Forward]) -> None:
+        """Forward as the life before did, and for nobody else. Raises AdapterErrors."""
+        for change in changes:
+            self.apply(change)
 
     def take_datagram(self, arrived: TunnelDatagram) -> bool:
         """Take MIP Tunnel Data; False where its tunnel is half bound, which the home agent may complete."""
