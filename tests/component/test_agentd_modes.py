@@ -207,7 +207,9 @@ def test_a_foreign_agent(agent: AgentProcess, network: AgentNetwork, peer: socke
     asked = registration.decode(request(FOREIGN_AGENT, flags=RequestFlags.REVERSE_TUNNEL))
     assert isinstance(asked, DecodedRequest)
     part = ForeignToHome(revocation_support=RevocationSupport(5))
-    reply = station.exchange(relay.relay_request(asked, part, foreign_home=FOREIGN_SA))
+    reply = station.exchange(
+        relay.tell_home_agent(relay.through_mobile_home(asked), part, foreign_home=FOREIGN_SA)
+    )
     assert reply.message.is_success
     assert reply.message.trusted_networks_configured
     assert authenticator.verify(reply.octets, reply, FOREIGN_SA, by=relay.FOREIGN_HOME)

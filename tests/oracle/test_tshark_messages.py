@@ -87,7 +87,7 @@ def _relayed_request() -> bytes:
     arrived = decode(_for_foreign_agent())
     assert isinstance(arrived, DecodedRequest)
     part = ForeignToHome(udp_tunnel=UdpTunnelRequest(), revocation_support=RevocationSupport(7))
-    return relay.relay_request(arrived, part, foreign_home=FA_HA)
+    return relay.tell_home_agent(relay.through_mobile_home(arrived), part, foreign_home=FA_HA)
 
 
 def _relayed_reply() -> bytes:

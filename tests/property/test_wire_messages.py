@@ -142,7 +142,7 @@ def test_a_relayed_request(
     part = ForeignToHome(udp_tunnel=tunnel, revocation_support=support)  # type: ignore[arg-type]
     arrived = decode(encode_request(request, mobile_home))
     assert isinstance(arrived, DecodedRequest)
-    octets = relay.relay_request(arrived, part, foreign_home=foreign_home)
+    octets = relay.tell_home_agent(relay.through_mobile_home(arrived), part, foreign_home=foreign_home)
     decoded = decode(octets)
     assert isinstance(decoded, DecodedRequest)
     assert decoded.message == request

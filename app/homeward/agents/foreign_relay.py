@@ -20,8 +20,7 @@ from homeward.model.registration import (
 )
 from homeward.model.relay import ForeignToHome, ForeignToMobile
 from homeward.model.revocation import RevocationSupport
-from homeward.wire import relay, revocation_support, udp_tunnel
-from homeward.wire.authenticator import authenticate
+from homeward.wire import relay
 from homeward.wire.decoded import DecodedRequest
 from homeward.wire.extensions import ExtensionType
 from homeward.wire.identification import from_time, high32
@@ -50,12 +49,7 @@ def for_home_agent(
             RevocationSupport(timestamp(at)) if policy.revocation and association is not None else None
         ),
     )
-    octets = _kept(decoded)
-    octets += udp_tunnel.encode_request(part.udp_tunnel)
-    octets += revocation_support.encode_support(part.revocation_support)
-    if association is not None:
-        octets = authenticate(octets, association, by=relay.FOREIGN_HOME)
-    return octets, part, association
+    return relay.tell_home_agent(_kept(decoded), part, foreign_home=association), part, association
 
 
 def _kept(decoded: DecodedRequest) -> bytes:

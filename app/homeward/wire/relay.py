@@ -91,19 +91,15 @@ def read_for_foreign_agent(request: DecodedRequest) -> MobileToForeign:
     return MobileToForeign(encapsulating_delivery=delivery is not None, challenge=_read_challenge(part))
 
 
-def relay_request(
-    request: DecodedRequest,
-    part: ForeignToHome,
-    *,
-    foreign_home: MobilitySecurityAssociation | None = None,
+def tell_home_agent(
+    octets: bytes, part: ForeignToHome, *, foreign_home: MobilitySecurityAssociation | None = None
 ) -> bytes:
-    """The request as the foreign agent sends it on: unchanged through MN-HA, then its own part, then FA-HA (R-208).
+    """What a foreign agent keeps of a request, through MN-HA at least, and behind it its own part, FA-HA last (R-208).
 
     LocalProtocolError for FA-HA on a deregistration (R-171).
     """
-    if foreign_home is not None and request.message.lifetime == LIFETIME_DEREGISTER:
+    if foreign_home is not None and int.from_bytes(octets[2:4], "big") == LIFETIME_DEREGISTER:
         raise LocalProtocolError("FA-HA authentication is not added to a deregistration")
-    octets = through_mobile_home(request)
     octets += udp_tunnel.encode_request(part.udp_tunnel)
     octets += revocation_support.encode_support(part.revocation_support)
     return octets if foreign_home is None else authenticate(octets, foreign_home, by=FOREIGN_HOME)

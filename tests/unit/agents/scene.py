@@ -139,7 +139,7 @@ def relayed(
     payload = message if isinstance(message, bytes) else octets(message)
     decoded = codec.decode(payload)
     assert isinstance(decoded, DecodedRequest)
-    sent_on = relay.through_mobile_home(decoded) + relay.relay_request(decoded, part)[len(payload) :]
+    sent_on = relay.tell_home_agent(relay.through_mobile_home(decoded), part)
     if by is not None:
         sent_on = authenticator.authenticate(sent_on, by, by=relay.FOREIGN_HOME)
     return arrived(sent_on, **{"source": FOREIGN_AGENT, "source_port": 434, **changes})

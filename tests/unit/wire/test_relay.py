@@ -226,7 +226,9 @@ def test_a_relayed_request_is_unchanged_through_mn_ha_and_stripped_behind_it() -
     part = ForeignToHome(
         udp_tunnel=UdpTunnelRequest(force=True), revocation_support=RevocationSupport(7, inform=True)
     )
-    octets = relay.relay_request(read_request(V4.octets), part, foreign_home=FA_HA)
+    octets = relay.tell_home_agent(
+        relay.through_mobile_home(read_request(V4.octets)), part, foreign_home=FA_HA
+    )
     assert octets.startswith(MN_HA_OF_V4)
     assert numbers(octets) == [144, 137, 34]
     decoded = read_request(octets)
@@ -242,7 +244,9 @@ def test_a_relayed_request_is_unchanged_through_mn_ha_and_stripped_behind_it() -
 
 @pytest.mark.rows("R-292")
 def test_what_the_foreign_agent_asks_is_not_what_the_mobile_node_asks() -> None:
-    octets = relay.relay_request(read_request(V4.octets), ForeignToHome(udp_tunnel=UdpTunnelRequest()))
+    octets = relay.tell_home_agent(
+        relay.through_mobile_home(read_request(V4.octets)), ForeignToHome(udp_tunnel=UdpTunnelRequest())
+    )
     decoded = read_request(octets)
     assert decoded.message.udp_tunnel is None
     assert relay.read_for_home_agent(decoded).udp_tunnel == UdpTunnelRequest()
@@ -252,8 +256,13 @@ def test_what_the_foreign_agent_asks_is_not_what_the_mobile_node_asks() -> None:
 @pytest.mark.rows("R-171")
 def test_a_deregistration_gets_no_fa_ha() -> None:
     with pytest.raises(LocalProtocolError, match="deregistration"):
-        relay.relay_request(read_request(V5.octets), ForeignToHome(), foreign_home=FA_HA)
-    assert relay.relay_request(read_request(V5.octets), ForeignToHome()) == V5.octets
+        relay.tell_home_agent(
+            relay.through_mobile_home(read_request(V5.octets)), ForeignToHome(), foreign_home=FA_HA
+        )
+    assert (
+        relay.tell_home_agent(relay.through_mobile_home(read_request(V5.octets)), ForeignToHome())
+        == V5.octets
+    )
 
 
 @pytest.mark.rows("R-200")
@@ -315,7 +324,7 @@ def test_without_one_mn_ha_nothing_is_relayed() -> None:
         relay.relay_reply(read_reply(denial), ForeignToMobile())
     twice = authenticate(V1.octets, SHA256)
     with pytest.raises(BadExtension, match="2 mobile-home"):
-        relay.relay_request(read_request(twice), ForeignToHome())
+        relay.tell_home_agent(relay.through_mobile_home(read_request(twice)), ForeignToHome())
 
 
 @pytest.mark.parametrize(
