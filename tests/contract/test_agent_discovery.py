@@ -19,6 +19,7 @@ from homeward.model.errors import AdapterError, LocalProtocolError
 from homeward.model.inputs import AgentAdvertised
 from homeward.ports.world import AgentDiscovery
 from homeward.wire.agent_advertisement import encode_solicitation
+from tests.contract.worlds import between_namespaces, worlds
 from tests.unit.wire.vectors import V9_ADVERTISEMENT
 from tests.world.fakes import FakeAgents
 from tests.world.stations import CARE_OF, ROUTER, Stations, eventually
@@ -58,8 +59,6 @@ class World(Protocol):
     def cut(self) -> None:
         """The link is gone."""
 
-    def close(self) -> None: ...
-
 
 class FakeWorld:
     link = 2
@@ -78,9 +77,6 @@ class FakeWorld:
     def cut(self) -> None:
         self.agents.gone.add(self.link)
         self.agents.watched -= {self.link}
-
-    def close(self) -> None:
-        pass
 
 
 class RealWorld:
@@ -114,21 +110,13 @@ class RealWorld:
     def cut(self) -> None:
         self.stations.laptop.ip("link del eth0")
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.agents.stop()
         self._speaker.close()
         self.wire.__exit__()
 
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.root)])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    if request.param == "fake":
-        yield FakeWorld()
-        return
-    with Stations() as stations:
-        made = RealWorld(stations)
-        yield made
-        made.close()
+world = worlds(FakeWorld, lambda stations, _: RealWorld(stations))
 
 
 @pytest.fixture
@@ -210,10 +198,8 @@ async def test_nothing_is_done_before_start_nor_after_stop(world: World) -> None
 
 @pytest.fixture
 async def real() -> AsyncIterator[RealWorld]:
-    with Stations() as stations:
-        made = RealWorld(stations)
+    async with between_namespaces(RealWorld) as made:
         yield made
-        made.close()
 
 
 @pytest.mark.root

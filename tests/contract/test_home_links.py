@@ -19,6 +19,7 @@ from homeward.adapters.kernel_switches import KernelSwitches
 from homeward.model.access import HomePath
 from homeward.model.errors import AdapterError
 from homeward.ports.world import HomeLinks
+from tests.contract.worlds import between_namespaces, worlds
 from tests.world.fakes import FakeHomeLinks
 from tests.world.namespaces import cable
 from tests.world.stations import HOME, ROUTER, Stations, eventually
@@ -57,11 +58,11 @@ class FakeWorld:
 class RealWorld:
     """As on a laptop with a plan applied: the address is on a device of its own, and the kernel answers nobody."""
 
-    def __init__(self, stations: Stations, switches: KernelSwitches) -> None:
+    def __init__(self, stations: Stations, state: Path) -> None:
         self.stations = stations
         cable(stations.laptop, "eth1", stations.agent, "lan1")
         stations.laptop.ip(f"addr add {HOME}/32 dev lo")
-        switches.set_for(frozenset({"eth0", "eth1"}), frozenset())
+        KernelSwitches(state).set_for(frozenset({"eth0", "eth1"}), frozenset())
         self.home_links = ArpHomeLinks()
         self.home = HomePath(stations.link, "eth0", HOME)
         self.away = HomePath(socket.if_nametoindex("eth1"), "eth1", HOME)
@@ -91,16 +92,11 @@ class RealWorld:
     def cut(self) -> None:
         self.stations.laptop.ip("link del eth0")
 
+    async def close(self) -> None:
+        self.home_links.stop()
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.root)])
-async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    if request.param == "fake":
-        yield FakeWorld()
-        return
-    with Stations() as stations:
-        made = RealWorld(stations, KernelSwitches(tmp_path))
-        yield made
-        made.home_links.stop()
+
+world = worlds(FakeWorld, RealWorld)
 
 
 @pytest.mark.rows("R-183", "R-190")
@@ -149,10 +145,8 @@ async def test_a_link_that_is_gone_is_an_adapter_error_and_withdrawing_there_is_
 @pytest.fixture
 async def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RealWorld]:
     monkeypatch.setattr(home_link, "PAUSE", 0.1)
-    with Stations() as stations:
-        made = RealWorld(stations, KernelSwitches(tmp_path))
+    async with between_namespaces(lambda stations: RealWorld(stations, tmp_path)) as made:
         yield made
-        made.home_links.stop()
 
 
 def announcements(frames: list[bytes]) -> list[Ether]:

@@ -19,6 +19,7 @@ import pytest
 from homeward.adapters.dns_gateway import DnsGateway
 from homeward.model.errors import Unavailable
 from homeward.ports.world import NameQueries
+from tests.contract.worlds import between_namespaces, worlds
 from tests.world.fakes import FakeNameQueries
 from tests.world.stations import ROUTER, Stations
 
@@ -101,21 +102,11 @@ class RealWorld:
 
 @pytest.fixture
 async def real(tmp_path: Path) -> AsyncIterator[RealWorld]:
-    with Stations() as stations:
-        made = RealWorld(stations, tmp_path)
+    async with between_namespaces(lambda stations: RealWorld(stations, tmp_path)) as made:
         yield made
-        await made.close()
 
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.root)])
-async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    if request.param == "fake":
-        yield FakeWorld()
-        return
-    with Stations() as stations:
-        made = RealWorld(stations, tmp_path)
-        yield made
-        await made.close()
+world = worlds(FakeWorld, RealWorld)
 
 
 async def test_a_name_has_its_addresses(world: World) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +20,7 @@ from homeward.model.errors import PlanError
 from homeward.model.names import HOME_DEVICE
 from homeward.model.plan import EMPTY_PLAN, Fence, Held, NetworkPlan, Traffic, Tunnelled
 from homeward.ports.world import NetworkPlans
+from tests.contract.worlds import worlds
 from tests.world.fakes import FakeNetworkPlans
 from tests.world.stations import AGENT, CARE_OF, HOME, PEER, Stations, TunnelEnd
 
@@ -123,15 +123,7 @@ class RealWorld:
         self.end.__exit__()
 
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.root)])
-async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    if request.param == "fake":
-        yield FakeWorld()
-        return
-    with Stations() as stations:
-        made = RealWorld(stations, tmp_path)
-        yield made
-        await made.close()
+world = worlds(FakeWorld, RealWorld)
 
 
 @pytest.mark.rows("R-64")

@@ -22,6 +22,7 @@ from homeward.model.inputs import DatagramReceived
 from homeward.ports.world import Registrations
 from homeward.wire.echo import Echo, encode_echo
 from homeward.wire.udp_tunnel import wrap
+from tests.contract.worlds import between_namespaces, worlds
 from tests.world.fakes import FakeRegistrations, SentRegistration
 from tests.world.stations import AGENT, CARE_OF, HOME, INNER, PEER, ROUTER, FarEnd, Stations, eventually, take
 
@@ -139,7 +140,7 @@ class RealWorld:
         self.far_end.close()
         self.stations.laptop.ip("link del ipsec0")
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.registrations.stop()
         for opened in self._agents.values():
             opened.close()
@@ -149,15 +150,7 @@ class RealWorld:
             pass  # cut() closed it
 
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.root)])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    if request.param == "fake":
-        yield FakeWorld()
-        return
-    with Stations() as stations:
-        made = RealWorld(stations)
-        yield made
-        made.close()
+world = worlds(FakeWorld, lambda stations, _: RealWorld(stations))
 
 
 @pytest.fixture
@@ -308,11 +301,9 @@ async def test_nothing_is_sent_before_start_nor_after_stop(world: World) -> None
 
 @pytest.fixture
 async def real() -> AsyncIterator[RealWorld]:
-    with Stations() as stations:
-        made = RealWorld(stations)
+    async with between_namespaces(RealWorld) as made:
         made.registrations.start(lambda came: None)
         yield made
-        made.close()
 
 
 def requests(frames: list[bytes]) -> list[Ether]:
