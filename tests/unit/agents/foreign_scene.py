@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
-from typing import TypeVar
 
 from homeward.agents.foreign_agent import ForeignAgent
 from homeward.agents.foreign_events import (
@@ -22,10 +21,8 @@ from homeward.agents.foreign_rules import AccessLink, ForeignPolicy
 from homeward.agents.offered_challenges import OfferedChallenges
 from homeward.agents.visitors import Visitor
 from homeward.model.inputs import DeadlinePassed
-from homeward.model.instant import Instant
 from homeward.model.registration import (
     AuthenticationAlgorithm,
-    Identification,
     MobilitySecurityAssociation,
     RegistrationReply,
     RegistrationRequest,
@@ -37,21 +34,17 @@ from homeward.model.secret import Secret
 from homeward.wire import registration as codec
 from homeward.wire import relay
 from homeward.wire.decoded import DecodedReply, DecodedRequest
-from homeward.wire.identification import from_time
+from tests.unit.agents.scene import HOME, PORT, T, after, only, stamp
+from tests.unit.agents.scene import OTHER_HOME as OTHER_HOME
 
 HOME_AGENT = IPv4Address("10.0.0.2")
 OTHER_HOME_AGENT = IPv4Address("10.0.0.3")
-HOME = IPv4Address("10.77.0.10")
-OTHER_HOME = IPv4Address("10.77.0.11")
 ADDRESS = IPv4Address("10.1.3.1")
 CARE_OF = IPv4Address("10.1.3.1")
 LINK = "trust3"
 MAC = bytes.fromhex("020000000010")
 OTHER_MAC = bytes.fromhex("020000000011")
-PORT = 40000
 NOWHERE = IPv4Address("0.0.0.0")
-T0 = Instant(boot=5000.0, wall=1_736_942_400.0)
-T = RequestFlags.REVERSE_TUNNEL
 D = RequestFlags.DECAPSULATE_SELF
 
 
@@ -67,16 +60,6 @@ MOBILE_FOREIGN = association(0x200, 60)
 SERVER = AaaAssociation(Spi(0x400), key=Secret(bytes(range(80, 96))))
 
 POLICY = ForeignPolicy((CARE_OF,), (AccessLink(LINK, ADDRESS, IPv4Network("10.1.3.0/24")),))
-
-_Wanted = TypeVar("_Wanted")
-
-
-def after(seconds: float) -> Instant:
-    return Instant(T0.boot + seconds, T0.wall + seconds)
-
-
-def stamp(seconds: float, low: int = 0x155) -> Identification:
-    return from_time(T0.wall + seconds, low)
 
 
 def agent(*, own: Sequence[str] = (), **changes: object) -> ForeignAgent:
@@ -145,6 +128,15 @@ def home_spoke(payload: bytes, **changes: object) -> HomeAgentSpoke:
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
+def exchange(
+    one: ForeignAgent, message: RegistrationRequest, payload: bytes, at: float = 0.0
+) -> tuple[ForeignEffect, ...]:
+    """A request and the home agent's answer to it; what the answer leads to."""
+    source = message.care_of_address if D in message.flags else message.home_address
+    only(one.handle(spoke(message, source=source), after(at)), SendToHomeAgent)
+    return one.handle(home_spoke(payload), after(at + 0.02))
+
+
 def register(one: ForeignAgent, at: float = 0.0, **changes: object) -> Visitor:
     """Let a mobile node register all the way."""
     message = request(at, **changes)
@@ -156,12 +148,6 @@ def register(one: ForeignAgent, at: float = 0.0, **changes: object) -> Visitor:
 
 def deadline(one: ForeignAgent, at: float) -> tuple[ForeignEffect, ...]:
     return one.handle(DeadlinePassed(), after(at))
-
-
-def only(effects: Sequence[ForeignEffect], kind: type[_Wanted]) -> _Wanted:
-    found = [each for each in effects if isinstance(each, kind)]
-    assert len(found) == 1, effects
-    return found[0]
 
 
 def relayed_in(effects: Sequence[ForeignEffect]) -> DecodedRequest:

@@ -155,7 +155,7 @@ def agent(**changes: object) -> HomeAgent:
     return HomeAgent(replace(POLICY, **changes), started=T0)  # type: ignore[arg-type]
 
 
-def only(effects: Sequence[AgentEffect], kind: type[_Wanted]) -> _Wanted:
+def only(effects: Sequence[object], kind: type[_Wanted]) -> _Wanted:
     """The one effect of that kind; there must be exactly one."""
     found = [each for each in effects if isinstance(each, kind)]
     assert len(found) == 1, effects

@@ -8,10 +8,8 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from homeward.agents.foreign_agent import ForeignAgent
 from homeward.agents.foreign_events import (
     Admit,
-    ForeignEffect,
     ForeignFinding,
     RelayFailed,
     SendToHomeAgent,
@@ -21,7 +19,6 @@ from homeward.agents.foreign_events import (
 from homeward.agents.visitors import Visitor
 from homeward.model.registration import (
     MobilitySecurityAssociation,
-    RegistrationRequest,
 )
 from homeward.model.relay import HomeToForeign, MobileToForeign
 from homeward.model.revocation import RevocationSupport
@@ -43,11 +40,11 @@ from tests.unit.agents.foreign_scene import (
     OTHER_MAC,
     PORT,
     SERVER,
-    D,
     after,
     agent,
     code_in,
     deadline,
+    exchange,
     home_spoke,
     octets,
     only,
@@ -61,14 +58,6 @@ from tests.unit.agents.foreign_scene import (
 )
 
 CO_LOCATED = IPv4Address("10.1.3.50")
-Effects = tuple[ForeignEffect, ...]
-
-
-def exchange(one: ForeignAgent, message: RegistrationRequest, payload: bytes, at: float = 0.0) -> Effects:
-    """A request and the home agent's answer to it; what the answer leads to."""
-    source = message.care_of_address if D in message.flags else message.home_address
-    only(one.handle(spoke(message, source=source), after(at)), SendToHomeAgent)
-    return one.handle(home_spoke(payload), after(at + 0.02))
 
 
 @pytest.mark.rows("R-209", "R-210")

@@ -12,7 +12,6 @@ from homeward.agents.foreign_agent import ForeignAgent
 from homeward.agents.foreign_events import (
     Admit,
     Expel,
-    ForeignEffect,
     ForeignFinding,
     SendToHomeAgent,
     SendToMobileNode,
@@ -24,7 +23,6 @@ from homeward.model.encapsulation import Encapsulation
 from homeward.model.nat_traversal import UdpTunnelReply
 from homeward.model.registration import (
     MobilitySecurityAssociation,
-    RegistrationRequest,
     RequestFlags,
 )
 from homeward.model.relay import HomeToForeign, MobileToForeign
@@ -48,6 +46,7 @@ from tests.unit.agents.foreign_scene import (
     agent,
     code_in,
     deadline,
+    exchange,
     home_spoke,
     octets,
     only,
@@ -60,14 +59,6 @@ from tests.unit.agents.foreign_scene import (
 )
 
 CO_LOCATED = IPv4Address("10.1.3.50")
-Effects = tuple[ForeignEffect, ...]
-
-
-def exchange(one: ForeignAgent, message: RegistrationRequest, payload: bytes, at: float = 0.0) -> Effects:
-    """A request and the home agent's answer to it; what the answer leads to."""
-    source = message.care_of_address if D in message.flags else message.home_address
-    only(one.handle(spoke(message, source=source), after(at)), SendToHomeAgent)
-    return one.handle(home_spoke(payload), after(at + 0.02))
 
 
 @pytest.mark.parametrize(
