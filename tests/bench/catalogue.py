@@ -44,6 +44,23 @@ lab, as its packages bring it; and **WireGuard** from the laptop to the home age
 the network is trusted, holds nothing back and has nothing to register: the floor.
 """
 
+_THROUGHPUT: Final = """\
+A laptop, the home agent's host and a correspondent, a cable between each two. homewardd and homeward-agent run as they
+are installed, with a registration between them, and each is told to use one engine alone (`HOMEWARD_ENGINES`). The
+peer has the same three hosts and cables to itself: **raw veth** without a tunnel, **plain ipip** with two `ipip`
+devices of the kernel's, made by hand. All are measured in turn, five rounds of 1.5 s of TCP and 0.6 s of datagrams
+each way, so each has the other's minute; throughput is the best of the five, and the ratio that of the bests. *Up* is
+from the laptop to the correspondent. That packets really took the engine is checked by what passed the TUN devices.
+
+On this machine's own kernel there is BPF but no `ipip`; the rows of `ipip` are of a kernel in a process (User-Mode
+Linux, one processor, real clock). It has no BPF compiler, so its figures are about the ratio and not the gigabits.
+
+**What it costs** is the processors' time, user's and system's, by gigabyte of all five rounds: the *whole machine's*
+(/proc/stat: sender, receiver and all kernels' work among it), and what *our two programs* have had of it. TCP sends
+pieces of a mebibyte; segments stay together as long as the path allows (GSO), as they do on every link that can do
+so. **Small packets** are datagrams with 64 octets of data, as many as one process sends; those that arrived count.
+"""
+
 _ADAPTERS: Final = """\
 Parts of the hand-over by themselves, on the real clock and without a daemon: how long after a change the kernel's
 news is a new picture of the links (the best of twenty), and how soon octets of a TCP connection arrive after its
@@ -60,6 +77,14 @@ BENCHES: Final = {
             "3 to 5 minutes, root; a lab in a kernel of its own on the virtual clock, then one on this machine",
             "tests.bench.handover.bench",
             _HANDOVER,
+            kernel=True,
+        ),
+        Bench(
+            "throughput",
+            "what the tunnel carries by each engine, and what that costs",
+            "3 to 5 minutes, root; network namespaces on this machine, then some in a kernel of its own",
+            "tests.bench.throughput.bench",
+            _THROUGHPUT,
             kernel=True,
         ),
         Bench(
