@@ -53,7 +53,7 @@ each way, so each has the other's minute; throughput is the best of the five, an
 from the laptop to the correspondent. That packets really took the engine is checked by what passed the TUN devices.
 
 On this machine's own kernel there is BPF but no `ipip`; the rows of `ipip` are of a kernel in a process (User-Mode
-Linux, one processor, real clock). It has no BPF compiler (JIT), so its figures are about the ratio and not the gigabits.
+Linux, one processor, real clock, BPF interpreted), so they are about the ratio and not the gigabits.
 
 **What it costs** is the processors' time, user's and system's, by gigabyte of all five rounds: the *whole machine's*
 (/proc/stat: sender, receiver and all kernels' work among it), and what *our two programs* have had of it. TCP sends
