@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
@@ -16,8 +17,12 @@ from homeward.model.errors import ProfileError
 Settings: TypeAlias = AgentSettings | ForeignSettings
 
 
-def load(path: Path, *, owner: int = 0) -> Settings:
-    """What the file says, with the keys read. ProfileError, which begins with the file's name."""
+def load(path: Path) -> Settings:
+    """What the file says, with the keys read. ProfileError, which begins with the file's name.
+
+    It and what it names belong to root, and the secrets among them to whoever runs this.
+    """
+    owner = os.geteuid()
     table = toml_values.read_table(path, owner=owner)
     known = home_settings.ROLE, foreign_settings.ROLE
     role = table.get("role", home_settings.ROLE)

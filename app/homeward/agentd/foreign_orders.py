@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final
 
 from homeward import __version__
@@ -72,6 +73,10 @@ class ForeignOrders:
             "sources": described_sources(driver.metrics),
         }
 
+    def metrics_place(self) -> Path | None:
+        """Where the figures are to be written."""
+        return self._driver.settings.metrics_file
+
     def metrics_text(self) -> str:
         """The figures in the text format of Prometheus."""
         driver = self._driver
@@ -95,7 +100,7 @@ class ForeignOrders:
         if before.source is None:
             raise OrderRefused("this agent was not started from a file")
         try:
-            after = await asyncio.to_thread(load, before.source, owner=os.geteuid())
+            after = await asyncio.to_thread(load, before.source)
             if not isinstance(after, ForeignSettings):
                 raise OrderRefused("the file is a home agent's now: another role needs a restart")
             fixed = fixed_in_foreign_agent(before, after)

@@ -33,7 +33,6 @@ FORMAT: Final = 1
 """Of what is answered: fields may be added to it, none changes its meaning."""
 
 _PER_ANSWER: Final = 500
-_Traffic = Mapping[tuple[str, str], tuple[int, int]]
 
 
 class HomeDriver(Protocol):
@@ -52,7 +51,6 @@ class HomeDriver(Protocol):
     def take(self, arrived: AgentInput) -> None: ...
     def adopt(self, settings: AgentSettings) -> None: ...
     def store_figures(self) -> Mapping[str, int | float | str | bool]: ...
-    def traffic(self) -> _Traffic: ...
     def back_up(self, to: Path) -> None: ...
 
 
@@ -113,6 +111,10 @@ class HomeOrders:
             "store": dict(driver.store_figures()),
         }
 
+    def metrics_place(self) -> Path | None:
+        """Where the figures are to be written."""
+        return self._driver.settings.metrics_file
+
     def metrics_text(self) -> str:
         """The figures in the text format of Prometheus."""
         driver = self._driver
@@ -135,7 +137,6 @@ class HomeOrders:
                         for key, value in store.items()
                     },
                 },
-                traffic=driver.traffic(),
             )
         )
 
@@ -145,7 +146,7 @@ class HomeOrders:
         if before.source is None:
             raise OrderRefused("this agent was not started from a file")
         try:
-            after = await asyncio.to_thread(load, before.source, owner=os.geteuid())
+            after = await asyncio.to_thread(load, before.source)
             if not isinstance(after, AgentSettings):
                 raise OrderRefused("the file is a foreign agent's now: another role needs a restart")
             fixed = fixed_in_home_agent(before, after)
