@@ -201,6 +201,11 @@ class AgentProcess:
         self._process.terminate()
         return self._process.wait(10)
 
+    def stop_standing(self) -> int:
+        """Ask it to end and to leave the data path to the next life; its exit status."""
+        self._process.send_signal(signal.SIGUSR2)
+        return self._process.wait(10)
+
     def kill(self) -> None:
         """End it without a chance to tidy up."""
         self._process.kill()

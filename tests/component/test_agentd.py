@@ -425,28 +425,6 @@ def test_an_end_on_request_leaves_nothing(
     assert network.agent.run("sh", "-c", settings) == forwarding
 
 
-@pytest.mark.slow
-def test_kill_and_restart(
-    network: AgentNetwork, config: Path, tmp_path: Path, node: Node, peer: socket.socket
-) -> None:
-    first = AgentProcess(network.agent, config, tmp_path / "log")
-    first.wait_for("ready ")
-    assert node.ask(association=OTHER_SA, home=OTHER_HOME) is not None
-    first.kill()
-    ping_node(peer, 1, OTHER_HOME)
-    assert node.takes_nothing()
-
-    second = AgentProcess(network.agent, config, tmp_path / "log")
-    second.wait_for("ready ")
-    assert f"{OTHER_HOME} dev" not in network.agent.ip("route show")
-    assert second.dump()["bindings"] == []
-    assert node.ask(association=OTHER_SA, home=OTHER_HOME) is not None
-    ping_node(peer, 2, OTHER_HOME)
-    assert node.take()[IP].payload[ICMP].seq == 2
-    assert second.stop() == 0
-    assert DEVICE not in network.agent.ip("link show")
-
-
 def test_a_second_agent_gives_way(
     agent: AgentProcess, network: AgentNetwork, config: Path, tmp_path: Path, node: Node
 ) -> None:

@@ -6,18 +6,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Final, assert_never
 
 from homeward.adapters.boottime_clock import SteadyClock
+from homeward.adapters.sqlite_agent_store import SqliteAgentStore
 from homeward.agentd.companion import Companion
 from homeward.agentd.forwarding import Forwarding
 from homeward.agentd.home_link import HomeLink
 from homeward.agentd.inside_links import InsideLinks
 from homeward.agentd.listener import RequestListener, TunnelDatagram
 from homeward.agentd.log import entry
+from homeward.agentd.memory_keeper import MemoryKeeper
 from homeward.agentd.metrics import Metrics
 from homeward.agentd.settings import AgentSettings
 from homeward.agents.agent_events import (
@@ -47,6 +51,8 @@ _LONGEST_SLEEP: Final = 30.0
 """Lifetimes run on while the machine sleeps and asyncio's clock does not: look at least this often, in seconds."""
 _SOONEST: Final = 0.001
 _RETRY: Final = 1.0
+_LINES: Final = 50.0
+"""So many changes of bindings of one kind are logged at once and per second; at more, lines say how many are not."""
 
 
 class AgentDriver:
@@ -58,14 +64,25 @@ class AgentDriver:
         self._metrics = Metrics()
         policy = settings.policy
         links = InsideLinks(policy.networks.interfaces, self._boot)
-        self._agent = HomeAgent(policy, started=self._clock.now(), entropy=_entropy)
+        self._agent: HomeAgent | None = None
         self._links = links
         self._listener = RequestListener(links)
         self._forwarding = Forwarding(settings, links, metrics=self._metrics, boot=self._boot)
+        self._keeper = MemoryKeeper(
+            None if settings.store is None else SqliteAgentStore(settings.store),
+            clock=self._clock.now,
+            metrics=self._metrics,
+            tolerance=policy.timestamp_tolerance,
+        )
         self._home_link: HomeLink | None = None
         self.control: Companion | None = None
+        """Set before run(): started when everything else is ready, and stopped before it."""
+        self._waiting: dict[IPv4Address, list[AgentEffect]] = {}
         self._unapplied: dict[IPv4Address, Forward | StopForwarding] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._armed = 0.0
+        self._end: asyncio.Event | None = None
+        self._standing = False
 
     async def run(self, end: asyncio.Event) -> bool:
         """Serve until `end` is set; False when the device was taken away and the agent could not go on.
@@ -79,28 +96,41 @@ class AgentDriver:
             lost = True
             end.set()
 
+        self._end = end
         self._forwarding.on_lost = device_lost
+        self._keeper.on_recovered = self._recovered
+        policy = self._settings.policy
         try:
-            # The port first: whoever has it already keeps its device.
-            self._listener.start(self._handle, self._take_data)
+            # The port first: whoever has it already keeps its device. Nothing is read from it before we wait below.
+            self._listener.start(self._take_requests, self._take_data)
+            floor = self._keeper.open()
+            self._agent = HomeAgent(policy, started=self._clock.now(), entropy=_entropy, floor=floor)
             self._forwarding.start()
-            if self._settings.policy.home_link is not None:
-                self._forwarding.routes.be_loose(self._settings.policy.home_link)
+            if policy.home_link is not None:
+                self._forwarding.routes.be_loose(policy.home_link)
                 self._home_link = HomeLink(
-                    self._settings.policy.home_link,
-                    self._settings.policy,
+                    policy.home_link,
+                    policy,
                     interval=self._settings.advertisement_interval,
                     clock=self._clock,
                 )
                 self._home_link.start()
+            self._restore(self._agent)
             if self.control is not None:
                 self.control.start()
             self._warn_about_policy()
-            log.info(entry("ready", address=self._settings.policy.address, nodes=len(self._settings.policy.nodes)))
+            bindings = self._agent.binding_count()
+            log.info(entry("ready", address=policy.address, nodes=len(policy.nodes), bindings=bindings))
             await end.wait()
         finally:
             self._stop()
         return not lost
+
+    def stop_standing(self) -> None:
+        """End, and leave the kernel's data path as it is: the next life takes it over."""
+        self._standing = True
+        if self._end is not None:
+            self._end.set()
 
     @property
     def settings(self) -> AgentSettings:
@@ -109,7 +139,8 @@ class AgentDriver:
 
     @property
     def agent(self) -> HomeAgent:
-        """The decisions, to be looked at only."""
+        """The decisions, to be looked at only, and while it runs."""
+        assert self._agent is not None
         return self._agent
 
     @property
@@ -122,67 +153,153 @@ class AgentDriver:
         """Its clock."""
         return self._clock
 
+    @property
+    def engine(self) -> str:
+        """What carries the tunnels' packets."""
+        return self._forwarding.engine
+
     def take(self, arrived: AgentInput) -> None:
         """An order: what follows from it is carried out, and remembered, when this returns."""
-        self._handle(arrived)
+        self._finish(self.agent.handle(arrived, self._clock.now()), is_order=True)
 
     def adopt(self, settings: AgentSettings) -> None:
         """Go by these from now on. ProfileError, and then nothing has changed."""
-        self._carry_out(self._agent.adopt(settings.policy, self._clock.now()))
+        effects = self.agent.adopt(settings.policy, self._clock.now())
         self._settings = settings
-        self._arm()
+        self._keeper.tolerance = settings.policy.timestamp_tolerance
+        self._finish(effects, is_order=True)
+
+    def back_up(self, to: Path) -> None:
+        """Write a consistent copy of the store into a file that is empty or not there. From any thread; Unavailable."""
+        self._keeper.back_up(to)
+
+    def store_figures(self) -> dict[str, int | float | str | bool]:
+        """How it stands about what is kept."""
+        return {"file": str(self._settings.store or "none"), **self._keeper.figures()}
 
     def dump(self) -> None:
         """Write all bindings and counters into the log, as JSON."""
         now = self._boot()
-        bindings = [_described(binding, now) for binding in self._agent.bindings()]
+        bindings = [_described(binding, now) for binding in self.agent.bindings()]
         counters = dict(sorted(self._metrics.counts.items()))
         log.info("bindings %s", json.dumps({"bindings": bindings, "counters": counters}))
 
-    def _handle(self, arrived: AgentInput) -> None:
-        at = self._clock.now()
-        if isinstance(arrived, DeadlinePassed):
-            self._timer = None
-        self._retry_forwarding()
-        self._carry_out(self._agent.handle(arrived, at))
+    # --- inputs ---
+
+    def _restore(self, agent: HomeAgent) -> None:
+        """Go on where the life before was ended. Raises AdapterErrors."""
+        changes: list[Forward] = []
+        for effect in agent.restore(self._keeper.memories(), self._clock.now()):
+            match effect:
+                case Remember(memory):
+                    self._keeper.note(memory)
+                case Forward():
+                    changes.append(effect)
+                case _:
+                    self._carry_out((effect,))
+        self._keeper.start()
+        self._forwarding.restore(changes)
         self._arm()
 
-    def _carry_out(self, effects: Iterable[AgentEffect]) -> None:
-        for effect in effects:
-            match effect:
-                case Remember():
-                    pass  # there is no store yet
-                case Forward() | StopForwarding():
-                    self._apply(effect)
-                case SendReply() | SendRevocation():
-                    self._send(effect)
-                case ProxyHomeAddress() | ReleaseHomeAddress():
-                    self._tell_home_link(effect)
-                case BindingChanged():
-                    self._report(effect)
-                case RevocationEnded():
-                    code = "revocation-acknowledged" if effect.acknowledged else "revocation-unanswered"
-                    self._metrics.counts[code] += 1
-                    log.info(entry(code, home_address=effect.home_address, peer=effect.peer))
-                case Refused():
-                    self._complain(effect)
-                case _:
-                    assert_never(effect)
+    def _take_requests(self, batch: Sequence[RequestArrived]) -> None:
+        """One moment, one commit, then the forwarding and the replies of all of them."""
+        at = self._clock.now()
+        if not self._keeper.may_accept(at):
+            self._metrics.counts["request-not-remembered"] += len(batch)
+            return
+        agent, effects = self.agent, list[AgentEffect]()
+        try:
+            for arrived in batch:
+                effects += agent.handle(arrived, at)
+        finally:
+            self._finish(effects)
 
     def _take_data(self, arrived: TunnelDatagram) -> None:
         """Data of a tunnel in UDP. One that is half bound is shown to the agent, and may go through after that."""
         if self._forwarding.take_datagram(arrived):
             return
-        self._handle(
-            RequestArrived(
-                arrived.octets,
-                arrived.source,
-                source_port=arrived.port,
-                destination=arrived.destination,
-                interface=self._links.name_of(arrived.link),
-            )
+        request = RequestArrived(
+            arrived.octets,
+            arrived.source,
+            source_port=arrived.port,
+            destination=arrived.destination,
+            interface=self._links.name_of(arrived.link),
         )
+        self._take_requests((request,))
         self._forwarding.take_datagram(arrived)
+
+    def _tick(self) -> None:
+        self._timer = None
+        for change in list(self._unapplied.values()):
+            self._apply(change)
+        self._finish(self.agent.handle(DeadlinePassed(), self._clock.now()))
+
+    # --- effects ---
+
+    def _finish(self, effects: Iterable[AgentEffect], *, is_order: bool = False) -> None:
+        """Make durable what is to be remembered, and only then do anything that others can see.
+
+        What ends a binding is done in any case: packets of a node that is trusted no more wait for no disk.
+        """
+        rest: list[AgentEffect] = []
+        for effect in effects:
+            if type(effect) is Remember:
+                self._keeper.note(effect.memory)
+            else:
+                rest.append(effect)
+        if self._keeper.commit():
+            self._carry_out(rest)
+        else:
+            self._carry_out(self._without_memory(rest))
+            if is_order:
+                log.warning(
+                    entry("order-not-remembered", text="a crash before the store works again undoes it")
+                )
+        self._arm()
+
+    def _without_memory(self, effects: Iterable[AgentEffect]) -> Iterator[AgentEffect]:
+        """What may be done although a crash would undo it. Whoever asked is not answered, and asks again."""
+        for effect in effects:
+            match effect:
+                case Forward() | ProxyHomeAddress():
+                    self._waiting.setdefault(effect.home_address, []).append(effect)
+                case SendReply():
+                    self._metrics.counts["reply-not-remembered"] += 1
+                case _:
+                    yield effect
+
+    def _recovered(self) -> None:
+        """The store works again: bindings that were made when it failed are as good as any other."""
+        waiting, self._waiting = self._waiting, {}
+        for effects in waiting.values():
+            self._carry_out(effects)
+        self._arm()
+
+    def _carry_out(self, effects: Iterable[AgentEffect]) -> None:
+        """In their order, but what leaves by UDP last: when it arrives, packets have their way already."""
+        replies: list[SendReply | SendRevocation] = []
+        for effect in effects:
+            match effect:
+                case SendReply() | SendRevocation():
+                    replies.append(effect)
+                case Forward() | StopForwarding():
+                    self._apply(effect)
+                case BindingChanged():
+                    self._report(effect)
+                case Refused():
+                    self._complain(effect)
+                case ProxyHomeAddress() | ReleaseHomeAddress():
+                    self._tell_home_link(effect)
+                case RevocationEnded():
+                    code = "revocation-acknowledged" if effect.acknowledged else "revocation-unanswered"
+                    self._metrics.counts[code] += 1
+                    log.info(entry(code, home_address=effect.home_address, peer=effect.peer))
+                case Remember():
+                    self._keeper.note(effect.memory)
+                case _:
+                    assert_never(effect)
+        for reply in replies:
+            self._send(reply)
 
     def _send(self, effect: SendReply | SendRevocation) -> None:
         what = "reply" if isinstance(effect, SendReply) else "revocation"
@@ -192,7 +309,10 @@ class AgentDriver:
             if self._metrics.count(f"{what}-failed", self._boot()) is not None:
                 link_log.warning(entry(f"{what}-failed", cause=error))
         else:
-            self._metrics.counts["replies" if what == "reply" else "revocations"] += 1
+            if what == "reply":
+                self._metrics.replied(effect.octets)
+            else:
+                self._metrics.counts["revocations"] += 1
 
     def _tell_home_link(self, effect: ProxyHomeAddress | ReleaseHomeAddress) -> None:
         if self._home_link is None:  # not started yet, or stopped
@@ -203,6 +323,7 @@ class AgentDriver:
             self._home_link.release(effect.home_address, effect.asked)
 
     def _apply(self, change: Forward | StopForwarding) -> None:
+        self._waiting.pop(change.home_address, None)
         self._unapplied.pop(change.home_address, None)
         try:
             self._forwarding.apply(change)
@@ -211,16 +332,15 @@ class AgentDriver:
             if self._metrics.count("forwarding-failed", self._boot()) is not None:
                 link_log.error(entry("forwarding-failed", home_address=change.home_address, cause=error))
 
-    def _retry_forwarding(self) -> None:
-        for change in list(self._unapplied.values()):
-            self._apply(change)
-
     def _report(self, effect: BindingChanged) -> None:
+        code = f"binding-{effect.change.value}"
+        unlogged = self._metrics.count(code, self._boot(), burst=_LINES, refill_seconds=1 / _LINES)
+        if unlogged is None:
+            return
         binding = effect.binding
-        self._metrics.counts[f"binding-{effect.change.value}"] += 1
         log.info(
             entry(
-                f"binding-{effect.change.value}",
+                code,
                 node=binding.node,
                 home_address=binding.home_address,
                 care_of_address=binding.care_of_address,
@@ -228,12 +348,13 @@ class AgentDriver:
                 reverse_tunnel="yes" if binding.reverse_tunnel else "no",
                 encapsulation=binding.way.encapsulation.value,
                 udp=_udp_end(binding),
-                bindings=self._agent.binding_count(),
+                bindings=self.agent.binding_count(),
+                unlogged=unlogged or None,
             )
         )
 
     def _complain(self, effect: Refused) -> None:
-        unlogged = self._metrics.count(effect.finding.value, self._boot())
+        unlogged = self._metrics.count(effect.finding.value, self._boot(), source=effect.source)
         if unlogged is not None:
             log.warning(
                 entry(
@@ -246,17 +367,20 @@ class AgentDriver:
                 )
             )
 
+    # --- time, and the ends ---
+
     def _arm(self) -> None:
-        deadline = self._agent.next_deadline()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        waits = [] if deadline is None else [max(_SOONEST, deadline - self._boot())]
+        """Have one timer run until the next deadline; most batches leave it as it is."""
+        now = self._boot()
+        deadline = min(self.agent.next_deadline() or math.inf, now + _LONGEST_SLEEP)
         if self._unapplied:
-            waits.append(_RETRY)
-        if waits:
-            wait = min(*waits, _LONGEST_SLEEP)
-            self._timer = asyncio.get_running_loop().call_later(wait, self._handle, DeadlinePassed())
+            deadline = min(deadline, now + _RETRY)
+        if self._timer is not None:
+            if self._armed <= deadline:  # it comes early at worst
+                return
+            self._timer.cancel()
+        self._armed = deadline
+        self._timer = asyncio.get_running_loop().call_later(max(_SOONEST, deadline - now), self._tick)
 
     def _warn_about_policy(self) -> None:
         networks = self._settings.policy.networks
@@ -273,11 +397,15 @@ class AgentDriver:
         if self.control is not None:
             self.control.stop()
         if self._home_link is not None:
-            self._home_link.stop()
+            self._home_link.stop(farewell=not self._standing)
             self._home_link = None
         self._listener.stop()
-        self._forwarding.stop()
-        log.info(entry("stopped", bindings=self._agent.binding_count()))
+        try:
+            self._keeper.stop()
+        finally:
+            self._forwarding.stop(keep=self._standing)
+        bindings = 0 if self._agent is None else self._agent.binding_count()
+        log.info(entry("stopped", bindings=bindings, standing="yes" if self._standing else None))
 
     def _boot(self) -> float:
         return self._clock.now().boot

@@ -74,6 +74,11 @@ class Forwarding:
         self._holds_device = False
         self._icmp_credit = (_ICMP_PER_SECOND, 0.0)
 
+    @property
+    def engine(self) -> str:
+        """What carries the tunnels' packets, for the status."""
+        return "tun"
+
     def start(self) -> None:
         """Take over or make the device, and begin to forward. Raises AdapterErrors, OSError."""
         narrowest = max(LEAST, min((link_mtu(link) for link in self._inside.names), default=_ETHERNET_MTU))

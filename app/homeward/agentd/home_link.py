@@ -84,14 +84,14 @@ class HomeLink:
         self._link.start(self._take_packet)
         self._advertise()
 
-    def stop(self) -> None:
-        """Answer for nobody any more, and take the advertisements back."""
+    def stop(self, *, farewell: bool = True) -> None:
+        """Answer for nobody any more, and say that there is no home agent, unless another life follows at once."""
         for address in list(self._announcements):
             self._forget(address)
         self._away.clear()
         if self._timer is not None:
             self._timer.cancel()
-        if self._advertiser is not None and self._link.is_open:
+        if farewell and self._advertiser is not None and self._link.is_open:
             self._send(self._advertiser.farewell())
         self._link.stop()
         if self._arp is not None:

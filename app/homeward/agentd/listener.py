@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
@@ -19,13 +19,11 @@ from homeward.agentd.inside_links import InsideLinks
 from homeward.agents.agent_events import RequestArrived, SendReply, SendRevocation
 from homeward.model.errors import LinkError, NotPermitted
 from homeward.model.names import REGISTRATION_PORT
-from homeward.wire.socket_options import ANCILLARY_OCTETS, IP_PKTINFO, LEVEL_IP
+from homeward.wire.socket_options import ANCILLARY_OCTETS, IP_PKTINFO, IP_RECVTOS, IP_TOS, LEVEL_IP
 from homeward.wire.udp_tunnel import TUNNEL_DATA_TYPE
 
 _BATCH: Final = 64
 _LONGEST: Final = 0xFFFF
-_IP_TOS: Final = 1
-_IP_RECVTOS: Final = 13
 _RECEIVE_BUFFER: Final = 1 << 20
 _TUNNEL_DATA: Final = bytes([TUNNEL_DATA_TYPE])
 _PACKET_INFO: Final = struct.Struct("=i4s4s")
@@ -50,21 +48,24 @@ class RequestListener:
         self._links = links
         self._socket: socket.socket | None = None
         self._buffer = bytearray(_LONGEST)
-        self._observer: Callable[[RequestArrived], None] = lambda arrived: None
+        self._observer: Callable[[Sequence[RequestArrived]], None] = lambda batch: None
         self._data_observer: Callable[[TunnelDatagram], None] = lambda arrived: None
 
     def start(
         self,
-        observer: Callable[[RequestArrived], None],
+        observer: Callable[[Sequence[RequestArrived]], None],
         data_observer: Callable[[TunnelDatagram], None],
     ) -> None:
-        """Begin to listen. Raises NotPermitted, LinkError (EADDRINUSE: another agent is running)."""
+        """Begin to listen; `observer` is given what has arrived at one moment, in its order.
+
+        Raises NotPermitted, LinkError (EADDRINUSE: another agent is running).
+        """
         self._observer = observer
         self._data_observer = data_observer
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             made.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-            made.setsockopt(socket.IPPROTO_IP, _IP_RECVTOS, 1)
+            made.setsockopt(socket.IPPROTO_IP, IP_RECVTOS, 1)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             made.bind(("0.0.0.0", REGISTRATION_PORT))
         except OSError as error:
@@ -95,42 +96,46 @@ class RequestListener:
             raise LinkError(action, error.errno or 0) from error
 
     def _take(self) -> None:
+        batch: list[RequestArrived] = []
         for _ in range(_BATCH):
-            if self._socket is None:  # the observer stopped us
+            if self._socket is None:  # an observer stopped us
                 return
             try:
                 size, ancillary, _, source = self._socket.recvmsg_into([self._buffer], ANCILLARY_OCTETS)
             except BlockingIOError:
-                return
+                break
             except OSError:
                 continue
-            self._tell(bytes(memoryview(self._buffer)[:size]), ancillary, source)
+            arrived = self._arrived(bytes(memoryview(self._buffer)[:size]), ancillary, source)
+            if isinstance(arrived, RequestArrived):
+                batch.append(arrived)
+            elif arrived is not None:
+                self._data_observer(arrived)
+        if batch:
+            self._observer(batch)
 
-    def _tell(self, octets: bytes, ancillary: list[tuple[int, int, bytes]], source: tuple[str, int]) -> None:
+    def _arrived(
+        self, octets: bytes, ancillary: list[tuple[int, int, bytes]], source: tuple[str, int]
+    ) -> RequestArrived | TunnelDatagram | None:
         index, tos = 0, 0
         local = destination = b""
         for level, kind, data in ancillary:
             if (level, kind) == (LEVEL_IP, IP_PKTINFO):
                 index, local, destination = _PACKET_INFO.unpack_from(data)
-            elif (level, kind) == (LEVEL_IP, _IP_TOS):
+            elif (level, kind) == (LEVEL_IP, IP_TOS):
                 tos = data[0]
         if not destination:
-            return
+            return None
         if octets[:1] == _TUNNEL_DATA:
-            self._data_observer(
-                TunnelDatagram(
-                    octets, IPv4Address(source[0]), source[1], index, tos, IPv4Address(destination)
-                )
+            return TunnelDatagram(
+                octets, IPv4Address(source[0]), source[1], index, tos, IPv4Address(destination)
             )
-            return
-        self._observer(
-            RequestArrived(
-                octets,
-                IPv4Address(source[0]),
-                source_port=source[1],
-                destination=IPv4Address(destination),
-                interface=self._links.name_of(index),
-                # The kernel names the address that it would answer from: another one for a broadcast.
-                unicast=local == destination,
-            )
+        return RequestArrived(
+            octets,
+            IPv4Address(source[0]),
+            source_port=source[1],
+            destination=IPv4Address(destination),
+            interface=self._links.name_of(index),
+            # The kernel names the address that it would answer from: another one for a broadcast.
+            unicast=local == destination,
         )

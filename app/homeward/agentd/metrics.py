@@ -40,7 +40,7 @@ _KINDS: Final = {
         "no-authentication",
         "unknown-association",
         "foreign-agent-without-association",
-        "retired-key",
+        "retired-association",
     ),
     "replay": ("identification-mismatch", "copied-request"),
     "relayed-request": ("relayed-request",),
@@ -72,14 +72,22 @@ class Metrics:
         self._suppressed: Counter[str] = Counter()
         self._sources: dict[tuple[str, int], int] = {}
 
-    def count(self, code: str, boot: float, *, source: IPv4Address | str | None = None) -> int | None:
+    def count(
+        self,
+        code: str,
+        boot: float,
+        *,
+        source: IPv4Address | str | None = None,
+        burst: float = BURST,
+        refill_seconds: float = REFILL_SECONDS,
+    ) -> int | None:
         """Count one event. Returns how many like it went unlogged since the last line if this one may be logged,
         None if it may not. `source` is who did it, as far as its packet says."""
         self.counts[code] += 1
         if source is not None and code in VIOLATIONS:
             self._remember(VIOLATIONS[code], source)
-        tokens, since = self._buckets.get(code, (float(BURST), boot))
-        tokens = min(float(BURST), tokens + (boot - since) / REFILL_SECONDS)
+        tokens, since = self._buckets.get(code, (burst, boot))
+        tokens = min(burst, tokens + (boot - since) / refill_seconds)
         if tokens < 1:
             self._buckets[code] = (tokens, boot)
             self._suppressed[code] += 1
