@@ -14,6 +14,8 @@ import pytest
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.packet import Packet
 
+from homeward.agentd.control import OrderRefused
+from homeward.agentd.control_client import ask
 from homeward.model.nat_traversal import TunnelKind, UdpTunnelRequest
 from homeward.model.registration import RequestFlags
 from homeward.model.relay import ForeignToHome
@@ -258,17 +260,16 @@ def test_a_binding_is_revoked_by_order(
         ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     ear.bind((str(CARE_OF), 434))
     ear.settimeout(3.0)
-    administrator = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    administrator.settimeout(3.0)
-    administrator.bind(str(folder / "administrator"))
-    for order, answer in (
-        (f"revoke {HOME}", "done"),
-        (f"revoke {HOME}", "error: there is no binding of that address"),
-        ("revoke all", "error: that is not an IPv4 address"),
-        ("explode", "error: the orders are: revoke ADDRESS"),
+    control = folder / "control"
+    assert ask(control, "revoke", address=str(HOME)) == {"ended": 1}
+    for order, fields, error in (
+        ("revoke", {"address": str(HOME)}, "there is no binding of"),
+        ("revoke", {"address": "all"}, "is not an IPv4 address"),
+        ("revoke", {}, "the order needs a text 'address'"),
+        ("explode", {}, "a home agent knows no order 'explode'"),
     ):
-        administrator.sendto(order.encode(), str(folder / "control"))
-        assert administrator.recv(200).decode() == answer
+        with pytest.raises(OrderRefused, match=error):
+            ask(control, order, **fields)
     octets, source = ear.recvfrom(200)
     assert source == (str(AGENT), 434)
     decoded = revocation.decode(octets)
@@ -281,7 +282,6 @@ def test_a_binding_is_revoked_by_order(
     agent.wait_for(f"revocation-acknowledged home_address={HOME} peer={CARE_OF}")
     agent.wait_for("binding-revoked ")
     ear.close()
-    administrator.close()
 
 
 @pytest.mark.rows("R-239", "R-289")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from homeward.agentd.control_client import ask
 from tests.component.foreign_network import (
     HOME,
     PEER,
@@ -52,8 +52,7 @@ def test_the_home_agents_revocation_ends_the_visitor_and_is_told_to_it(
         assert node.register().code == 0
         time.sleep(1.1)  # a revocation must be later than what it revokes, and its clock counts whole seconds
         node.drain()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as control:
-            control.sendto(b"revoke " + str(HOME).encode(), str(tmp_path / "control"))
+        ask(tmp_path / "control", "revoke", address=str(HOME))
         foreign.wait_for("visitor-revoked")
         told = node.advertisement(to=HOME)
         assert told is not None
