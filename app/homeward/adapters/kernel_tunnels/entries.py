@@ -15,9 +15,6 @@ from typing import Final
 NEVER: Final = (1 << 64) - 1
 """The end of what ends only when it is taken away, in nanoseconds of boot time."""
 
-_OVERHEADS: Final = (20, 32, 36)
-_TUNNEL_DATA: Final = (bytes(4), bytes((4, 4, 0, 0)), bytes((4, 47, 0, 0)))
-
 
 class Carrier(IntEnum):
     """What the outer headers are."""
@@ -28,18 +25,22 @@ class Carrier(IntEnum):
 
 
 class LEAVING:
-    """Where the fields of an entry of the outward map are, in octets from its beginning."""
+    """Where the fields of an entry of the outward map are, in octets from its beginning.
+
+    Behind `uncounted` octets a mobile node's entries count what they pass; an agent has too many of them for that.
+    """
 
     ends, far, near, far_port, near_port = 0, 8, 12, 16, 18
-    room, overhead, tunnel_data, mark, carrier, device, clamps = 20, 24, 28, 32, 36, 40, 44
-    packets = 48
-    octets = 64
+    room, carrier, clamps, mark, device = 20, 22, 23, 24, 28
+    packets = uncounted = 32
+    octets = 48
 
 
 class ARRIVING:
     """The same for an entry of the inward map."""
 
-    ends, clamps, packets = 0, 8, 16
+    ends, clamps, ipsec = 0, 8, 9
+    packets = uncounted = 16
     octets = 32
 
 
@@ -50,9 +51,10 @@ class Arriving:
     OCTETS = 24
 
 
-_LEAVING: Final = struct.Struct("=Q4s4sHHII4sIIII16x")
+_LEAVING: Final = struct.Struct("=Q4s4sHHHBBII16x")
 _ARRIVING_KEY: Final = struct.Struct("=I4s4s4s4sI")
-_ARRIVING: Final = struct.Struct("=QI20x")
+_ARRIVING: Final = struct.Struct("=QBB22x")
+_LONGEST: Final = 0xFFFF
 _COUNTED: Final = struct.Struct("=QQ")
 
 
@@ -87,13 +89,13 @@ def leaving(ends: Ends, *, room: int, mark: int, device: int, clamps: bool, unti
     """
     return _LEAVING.pack(
         until, ends.far.packed, ends.near.packed, _network(ends.far_port), _network(ends.near_port),
-        room, _OVERHEADS[ends.carrier], _TUNNEL_DATA[ends.carrier], mark, ends.carrier, device, clamps,
+        min(room, _LONGEST), ends.carrier, clamps, mark, device,
     )  # fmt: skip
 
 
-def arriving(*, clamps: bool, until: int = NEVER) -> bytes:
-    """An entry of the inward map."""
-    return _ARRIVING.pack(until, clamps)
+def arriving(*, clamps: bool, ipsec: bool = False, until: int = NEVER) -> bytes:
+    """An entry of the inward map; with `ipsec` for what came out of the kernel's IPsec, else for what did not."""
+    return _ARRIVING.pack(until, clamps, ipsec)
 
 
 def counted(entry: bytes) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 """The two programs of the fast path: one puts outer headers on, one takes them off. Each serves both ends of a tunnel.
 
 They know plain packets only. Whatever is unusual they leave to the slow path, which has all rules: no entry in the
-map, options, a fragment, a packet for the tunnel's own end, one that is too long, congestion marked on the way, a
+map, options, a fragment, a keepalive, one that is too long, a mark of congestion that cannot be carried on, a
 checksum outside. So what they pass is a part of what the slow path would pass, and nothing else
 (tests/contract/test_kernel_tunnels.py).
 """
@@ -10,7 +10,7 @@ checksum outside. So what they pass is a part of what the slow path would pass, 
 from __future__ import annotations
 
 import socket
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Final
 
 from homeward.adapters.kernel_tunnels.assembler import Assembler, Operation, Register, Size, Test
@@ -23,17 +23,18 @@ _LENGTH, _PACKET_TYPE, _MARK, _PROTOCOL, _INTERFACE, _SEGMENT = 0, 4, 8, 16, 40,
 
 # helpers
 _LOOKUP, _RANDOM, _SET_TUNNEL_KEY, _REDIRECT, _LOAD_OCTETS = 1, 7, 21, 23, 26
-_ADJUST_ROOM, _LOAD_FROM_NETWORK, _PUSH_ENCAPSULATION, _BOOT_TIME = 50, 68, 73, 125
+_ADJUST_ROOM, _LOAD_FROM_NETWORK, _PUSH_ENCAPSULATION, _NOTICE_CONGESTION, _BOOT_TIME = 50, 68, 73, 97, 125
 
 # verdicts
 PASS: Final = 0
+_NEXT_FILTER: Final = -1
 _REDIRECTED: Final = 7
 _DROP_ON_ROUTE: Final = 2
 _DROP_IN_TRAFFIC_CONTROL: Final = 2
 _ROUTE_ANEW: Final = 128
 
 _PACKET_FOR_US: Final = 0
-_TCP, _UDP, _IP_IN_IP = 6, 17, 4
+_ICMP, _TCP, _UDP, _IP_IN_IP = 1, 6, 17, 4
 _ENCAPSULATE_IP: Final = 2  # BPF_LWT_ENCAP_IP
 _AT_MAC, _KEEP_SEGMENT_SIZE = 1, 1
 _FROM_NETWORK_HEADER: Final = 1
@@ -43,8 +44,13 @@ _KEY_OCTETS: Final = 44  # struct bpf_tunnel_key
 
 _TTL: Final = 64
 _IP, _UDP_HEADER, _TUNNEL_DATA, _GRE = 20, 8, 4, 4
+_MOST_HEADERS: Final = _IP + _UDP_HEADER + _TUNNEL_DATA + _GRE
+_LONGEST: Final = 0xFFFF
+_ECN, _CONGESTION_EXPERIENCED = 3, 3
 _SYN: Final = 0x02
 _MULTICAST: Final = 0xE0
+_PLAIN_DATA: Final = socket.htonl(0x04040000)  # MIP Tunnel Data: a message's type, and what is inside
+_GRE_DATA: Final = socket.htonl(0x042F0000)
 
 # The stack, from its end (R10) down.
 _INNER: Final = -24  # the inner IPv4 header, 20 octets
@@ -55,6 +61,14 @@ _TUNNEL_KEY: Final = -152
 _HEADERS: Final = -104  # what was in front of the inner packet: up to 36 octets
 
 
+class Total(IntEnum):
+    """What an agent's programs count: the slots of a map of pairs, packets and octets of what was inside."""
+
+    LEFT = 0
+    LEFT_BY_DEVICE = 1
+    CAME = 2
+
+
 class Side(Enum):
     """At which end of the tunnel a program runs: which field of an inner packet is the home address."""
 
@@ -62,10 +76,11 @@ class Side(Enum):
     AGENT = "home agent"
 
 
-def outward(entries: int, side: Side, alive: int | None = None) -> bytes:
+def outward(entries: int, side: Side, alive: int | None = None, totals: int | None = None) -> bytes:
     """For the route into the tunnel device; `entries` is a map of LEAVING by home address.
 
     `alive`, here and below, is a map of 8 octets: the boot time in nanoseconds until which anything passes at all.
+    `totals` is a map of Total; without it the entries count.
     """
     code = Assembler()
     code.move(R6, R1)
@@ -86,16 +101,16 @@ def outward(entries: int, side: Side, alive: int | None = None) -> bytes:
     _refuse_what_does_not_fit(code)
     code.load(Size.WORD, R1, R7, LEAVING.mark)
     code.store(Size.WORD, R6, _MARK, R1)
-    code.load(Size.WORD, R1, R7, LEAVING.carrier)
+    code.load(Size.OCTET, R1, R7, LEAVING.carrier)
     code.jump("device", Test.EQUAL, R1, Carrier.IPIP)
-    _push(code)
-    _hand_to_device(code)
+    _push(code, totals)
+    _hand_to_device(code, totals)
     code.label("pass")
     code.leave(PASS)
     return code.octets()
 
 
-def inward(entries: int, side: Side, into: int, alive: int | None = None) -> bytes:
+def inward(entries: int, side: Side, into: int, alive: int | None = None, totals: int | None = None) -> bytes:
     """For the ingress of a path's device; `entries` is a map of ARRIVING, `into` the tunnel device's index.
 
     At the mobile node an entry names the link as well, since there is one tunnel and it is bound to a link.
@@ -111,9 +126,6 @@ def inward(entries: int, side: Side, into: int, alive: int | None = None) -> byt
     code.jump("pass", Test.DIFFERENT, R1, 0x45)
     code.load(Size.HALF, R1, R10, _HEADERS + 6)
     code.jump("pass", Test.ANY_BIT, R1, socket.htons(0x3FFF))
-    code.load(Size.OCTET, R1, R10, _HEADERS + 1)
-    code.alu(Operation.AND, R1, 3)
-    code.jump("pass", Test.EQUAL, R1, 3)
     for at in range(0, 24, 4):
         code.store(Size.WORD, R10, _KEY + at, 0)
     code.load(Size.OCTET, R1, R10, _HEADERS + 9)
@@ -131,9 +143,10 @@ def inward(entries: int, side: Side, into: int, alive: int | None = None) -> byt
     _refuse_ended(code, ARRIVING.ends, alive)
     if side is Side.AGENT:
         _leave_opening_to_slow_path(code)
-    _strip(code, into)
+    _compare_congestion(code)
+    _strip(code, into, totals)
     code.label("pass")
-    code.leave(PASS)
+    code.leave(_NEXT_FILTER)
     return code.octets()
 
 
@@ -182,21 +195,37 @@ def _refuse_ended(code: Assembler, ends: int, alive: int | None) -> None:
         code.jump("pass", Test.GREATER, R0, R1)
 
 
-def _count(code: Assembler, packets: int) -> None:
+def _count(code: Assembler, packets: int, totals: int | None, slot: Total) -> None:
+    """Count the packet, and the octets that its own header says, in its entry or in the total; R6 to R9 stay."""
+    entry = R7
+    done = f"counted as {slot.name}"
+    if totals is not None:
+        code.store(Size.WORD, R10, _KEY, slot)
+        code.load_map(R1, totals)
+        code.move(R2, R10)
+        code.alu(Operation.ADD, R2, _KEY)
+        code.call(_LOOKUP)
+        code.jump(done, Test.EQUAL, R0, 0)
+        entry, packets = R0, 0
     code.move(R1, 1)
-    code.count(R7, packets, R1)
-    code.load(Size.WORD, R1, R6, _LENGTH)
-    code.count(R7, packets + 8, R1)
+    code.count(entry, packets, R1)
+    code.load(Size.HALF, R1, R10, _INNER + 2)
+    code.swap(R1, 16)
+    code.count(entry, packets + 8, R1)
+    code.label(done)
 
 
 # --- outwards -------------------------------------------------------------------------------------------------------
 
 
 def _refuse_what_does_not_fit(code: Assembler) -> None:
-    """A segment longer than the tunnel's room passes, and one that opens a connection where it has to be clamped.
+    """A segment longer than the tunnel's room passes, and one that opens a connection where it has to be clamped; so do
+    segments that are too many together for a header around them to say their length.
 
     R9 becomes what a segment's headers take, 0 for a packet that is no TCP segment.
     """
+    code.load(Size.WORD, R1, R6, _LENGTH)
+    code.jump("pass", Test.GREATER, R1, _LONGEST - _MOST_HEADERS)
     code.move(R9, 0)
     code.load(Size.OCTET, R1, R10, _INNER + 9)
     code.jump("whole", Test.DIFFERENT, R1, _TCP)
@@ -215,26 +244,32 @@ def _refuse_what_does_not_fit(code: Assembler) -> None:
     code.move(R9, 0)
     code.label("measured")
     code.alu(Operation.ADD, R1, R9)
-    code.load(Size.WORD, R2, R7, LEAVING.room)
+    code.load(Size.HALF, R2, R7, LEAVING.room)
     code.jump("pass", Test.GREATER, R1, R2)
 
 
 def _refuse_opening(code: Assembler, entry: Register, clamps: int) -> None:
     """The slow path makes the segments of a connection fit when it is opened."""
-    code.load(Size.WORD, R1, entry, clamps)
+    code.load(Size.OCTET, R1, entry, clamps)
     code.jump("open", Test.EQUAL, R1, 0)
     code.load(Size.OCTET, R1, R10, _TCP_WORD + 1)
     code.jump("pass", Test.ANY_BIT, R1, _SYN)
     code.label("open")
 
 
-def _push(code: Assembler) -> None:
+def _push(code: Assembler, totals: int | None) -> None:
     """IPv4, UDP and MIP Tunnel Data around the packet, and a new look for its route (RFC 3519 section 4.8)."""
     code.store(Size.OCTET, R10, _OUTER, 0x45)
     code.load(Size.OCTET, R1, R10, _INNER + 1)
     code.store(Size.OCTET, R10, _OUTER + 1, R1)
     code.load(Size.WORD, R8, R6, _LENGTH)
-    code.load(Size.WORD, R9, R7, LEAVING.overhead)
+    code.load(Size.OCTET, R1, R7, LEAVING.carrier)
+    code.move(R9, _IP + _UDP_HEADER + _TUNNEL_DATA)
+    code.store(Size.WORD, R10, _OUTER + 28, _PLAIN_DATA)
+    code.jump("told", Test.DIFFERENT, R1, Carrier.GRE_IN_UDP)
+    code.move(R9, _MOST_HEADERS)
+    code.store(Size.WORD, R10, _OUTER + 28, _GRE_DATA)
+    code.label("told")
     code.alu(Operation.ADD, R8, R9)
     code.move(R1, R8)
     code.swap(R1, 16)
@@ -255,7 +290,6 @@ def _push(code: Assembler) -> None:
     code.swap(R8, 16)
     code.store(Size.HALF, R10, _OUTER + 24, R8)
     code.store(Size.HALF, R10, _OUTER + 26, 0)  # no checksum, as a tunnel in UDP over IPv4 may
-    _copy(code, Size.WORD, _OUTER + 28, LEAVING.tunnel_data)
     code.store(Size.WORD, R10, _OUTER + 32, socket.htonl(0x0800))  # GRE: no option, and IPv4 inside
     code.move(R1, R6)
     code.move(R2, _ENCAPSULATE_IP)
@@ -263,11 +297,11 @@ def _push(code: Assembler) -> None:
     code.alu(Operation.ADD, R3, _OUTER)
     code.move(R4, _IP + _UDP_HEADER + _TUNNEL_DATA)
     code.jump("push", Test.EQUAL, R9, _IP + _UDP_HEADER + _TUNNEL_DATA)
-    code.move(R4, _IP + _UDP_HEADER + _TUNNEL_DATA + _GRE)
+    code.move(R4, _MOST_HEADERS)
     code.label("push")
     code.call(_PUSH_ENCAPSULATION)
     code.jump("refused", Test.DIFFERENT, R0, 0)
-    _count(code, LEAVING.packets)
+    _count(code, LEAVING.packets, totals, Total.LEFT)
     code.leave(_ROUTE_ANEW)
     code.label("refused")  # segments of another protocol than TCP, mostly; the device takes them as they are
     code.move(R1, 0)  # older kernels want a register here
@@ -280,7 +314,7 @@ def _copy(code: Assembler, size: Size, to: int, field: int) -> None:
     code.store(size, R10, to, R1)
 
 
-def _hand_to_device(code: Assembler) -> None:
+def _hand_to_device(code: Assembler, totals: int | None) -> None:
     """The kernel's own `ipip` device builds the header; it has segmentation and path MTU as well."""
     code.label("device")
     for at in range(0, _KEY_OCTETS, 4):
@@ -304,7 +338,7 @@ def _hand_to_device(code: Assembler) -> None:
     code.move(R3, _KEY_OCTETS)
     code.call(_SET_TUNNEL_KEY)
     code.jump("refused", Test.DIFFERENT, R0, 0)
-    _count(code, LEAVING.packets)
+    _count(code, LEAVING.packets, totals, Total.LEFT_BY_DEVICE)
     code.load(Size.WORD, R1, R7, LEAVING.device)
     code.move(R2, 0)
     code.call(_REDIRECT)
@@ -332,9 +366,9 @@ def _read_udp(code: Assembler) -> None:
     code.move(R8, _IP + _UDP_HEADER + _TUNNEL_DATA)
     code.load(Size.WORD, R1, R10, _HEADERS + 28)
     code.store(Size.WORD, R10, _KEY + Arriving.CARRIER, Carrier.UDP)
-    code.jump("inner", Test.EQUAL, R1, socket.htonl(0x04040000))
+    code.jump("inner", Test.EQUAL, R1, _PLAIN_DATA)
     code.store(Size.WORD, R10, _KEY + Arriving.CARRIER, Carrier.GRE_IN_UDP)
-    code.jump("pass", Test.DIFFERENT, R1, socket.htonl(0x042F0000))
+    code.jump("pass", Test.DIFFERENT, R1, _GRE_DATA)
     _load(code, _LOAD_FROM_NETWORK, _IP + _UDP_HEADER + _TUNNEL_DATA, _HEADERS + 32, _GRE)
     code.load(Size.WORD, R1, R10, _HEADERS + 32)
     code.jump("pass", Test.DIFFERENT, R1, socket.htonl(0x0800))
@@ -357,11 +391,22 @@ def _refuse_wrong_lengths(code: Assembler) -> None:
 
 
 def _fill_key(code: Assembler, side: Side) -> None:
-    """From whom, to whom, for whom. What speaks with the tunnel's own end, as keepalives do, passes."""
+    """From whom, to whom, for whom. What speaks with the tunnel's own end, as keepalives do, passes.
+
+    At an agent it is keepalives only: the kernel takes all else that is for its own address, as from the slow path.
+    """
     at_home, other, agent = (16, 12, 12) if side is Side.MOBILE_NODE else (12, 16, 16)
     code.load(Size.WORD, R1, R10, _INNER + other)
     code.load(Size.WORD, R2, R10, _HEADERS + agent)
-    code.jump("pass", Test.EQUAL, R1, R2)
+    if side is Side.AGENT:
+        code.jump("away", Test.DIFFERENT, R1, R2)
+        code.load(Size.OCTET, R1, R10, _HEADERS + 9)
+        code.jump("away", Test.DIFFERENT, R1, _UDP)
+        code.load(Size.OCTET, R1, R10, _INNER + 9)
+        code.jump("pass", Test.EQUAL, R1, _ICMP)
+        code.label("away")
+    else:
+        code.jump("pass", Test.EQUAL, R1, R2)
     if side is Side.MOBILE_NODE:
         code.load(Size.WORD, R1, R6, _INTERFACE)
         code.store(Size.WORD, R10, _KEY + Arriving.LINK, R1)
@@ -387,9 +432,24 @@ def _leave_opening_to_slow_path(code: Assembler) -> None:
     _refuse_opening(code, R7, ARRIVING.clamps)
 
 
-def _strip(code: Assembler, into: int) -> None:
+def _compare_congestion(code: Assembler) -> None:
+    """R9 becomes 1 where the outer header has a mark of congestion that the inner one can take (RFC 6040 section 4.2)."""
+    code.move(R9, 0)
+    code.load(Size.OCTET, R1, R10, _HEADERS + 1)
+    code.alu(Operation.AND, R1, _ECN)
+    code.jump("noticed", Test.EQUAL, R1, 0)
+    code.load(Size.OCTET, R2, R10, _INNER + 1)
+    code.alu(Operation.AND, R2, _ECN)
+    code.jump("noticed", Test.EQUAL, R1, R2)
+    code.jump("pass", Test.DIFFERENT, R1, _CONGESTION_EXPERIENCED)
+    code.jump("pass", Test.EQUAL, R2, 0)
+    code.move(R9, 1)
+    code.label("noticed")
+
+
+def _strip(code: Assembler, into: int, totals: int | None) -> None:
     """Off with the headers, and in by the tunnel device: never as if it had come from the link itself."""
-    _count(code, ARRIVING.packets)
+    _count(code, ARRIVING.packets, totals, Total.CAME)
     code.move(R1, R6)
     code.move(R2, 0)
     code.alu(Operation.SUB, R2, R8)
@@ -397,6 +457,11 @@ def _strip(code: Assembler, into: int) -> None:
     code.move(R4, _KEEP_SEGMENT_SIZE)
     code.call(_ADJUST_ROOM)
     code.jump("broken", Test.DIFFERENT, R0, 0)
+    code.jump("marked", Test.EQUAL, R9, 0)
+    code.move(R1, R6)
+    code.call(_NOTICE_CONGESTION)
+    code.jump("broken", Test.EQUAL, R0, 0)
+    code.label("marked")
     code.move(R1, into)
     code.move(R2, _INTO_INGRESS)
     code.call(_REDIRECT)
