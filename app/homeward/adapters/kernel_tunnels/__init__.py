@@ -43,6 +43,9 @@ ALIVE: Final = 3.0
 """Seconds for which a mobile node's fast path goes on by itself."""
 
 _PROLONGED_EVERY: Final = 1.0
+_INGRESS_NAMES: Final = {Side.MOBILE_NODE: "homeward_in", Side.AGENT: "homeward_agent_in"}
+_PRIORITIES: Final = {Side.MOBILE_NODE: 434, Side.AGENT: 435}
+_SHUT: Final = "homeward_shut"
 _CAPACITY: Final = 16
 _ALLOWED: Final = "HOMEWARD_ENGINES"
 
@@ -103,10 +106,10 @@ class KernelTunnels:
             )
             self._ingress_program = load_program(
                 ProgramKind.TRAFFIC_CONTROL,
-                "homeward_in",
+                _INGRESS_NAMES[self._side],
                 programs.inward(arriving, self._side, device, alive),
             )
-            self._control = TrafficControl()
+            self._control = TrafficControl(_PRIORITIES[self._side])
             self._ipip_device = self._open_ipip_device() if TunnelEngine.IPIP in self._allowed else 0
         except AdapterError:
             self.close()
@@ -130,11 +133,13 @@ class KernelTunnels:
         self._links.clear()
 
     def remove(self) -> None:
-        """Take from links what this or an earlier life attached, and the device; ends with `close`."""
-        if self._control is not None:
-            for link in tuple(self._links):
-                self.leave(link)
-            self._control.delete_device(IPIP_DEVICE)
+        """Take from links what this or an earlier life attached, and the device; open or not, it ends with `close`."""
+        control = self._control or TrafficControl(_PRIORITIES[self._side])
+        control.detach_everywhere(_INGRESS_NAMES[self._side])
+        with suppress(AdapterError):
+            control.delete_device(IPIP_DEVICE)
+        if control is not self._control:
+            control.close()
         self.close()
 
     @property
@@ -157,17 +162,17 @@ class KernelTunnels:
 
     # --- links -----------------------------------------------------------------------------------------------------
 
-    def watch(self, link: int) -> None:
-        """Have the program see what comes in by the link with this index, once."""
-        if link not in self._links:
-            self._open_control().attach(link, self._ingress_program, "homeward_in")
+    def watch(self, link: int, *, again: bool = False) -> None:
+        """Have the program see what comes in by the link with this index, once; `again`, as others can detach it."""
+        if again or link not in self._links:
+            self._open_control().attach(link, self._ingress_program, _INGRESS_NAMES[self._side])
             self._links.add(link)
 
     def leave(self, link: int) -> None:
         """Let the link be as it was; never fails."""
         self._links.discard(link)
         with suppress(AdapterError):
-            self._open_control().detach(link)
+            self._open_control().detach(link, _INGRESS_NAMES[self._side])
 
     # --- entries ---------------------------------------------------------------------------------------------------
 
@@ -199,12 +204,22 @@ class KernelTunnels:
             self._leaving.delete(home_address.packed)
 
     def admit(
-        self, home_address: IPv4Address, ends: Ends, *, clamps: bool = False, until: int = NEVER
+        self,
+        home_address: IPv4Address,
+        ends: Ends,
+        *,
+        clamps: bool = False,
+        ipsec: bool = False,
+        until: int = NEVER,
     ) -> None:
-        """Take what comes out of this tunnel for, or at an agent from, this home address."""
+        """Take what comes out of this tunnel for, or at an agent from, this home address.
+
+        With `ipsec` it is what came out of the kernel's IPsec; without it, what did not.
+        """
         assert self._arriving is not None
         self._prolong()
-        self._arriving.put(ends.arriving(home_address), entries.arriving(clamps=clamps, until=until))
+        entry = entries.arriving(clamps=clamps, ipsec=ipsec, until=until)
+        self._arriving.put(ends.arriving(home_address), entry)
 
     def refuse(self, home_address: IPv4Address, ends: Ends) -> None:
         """Take it no more; never fails."""
@@ -255,9 +270,9 @@ class KernelTunnels:
             index = control.make_ipip_device(IPIP_DEVICE)
         except Unavailable:
             return 0
-        shut = load_program(ProgramKind.TRAFFIC_CONTROL, "homeward_shut", programs.nothing())
+        shut = load_program(ProgramKind.TRAFFIC_CONTROL, _SHUT, programs.nothing())
         try:
-            control.attach(index, shut, "homeward_shut")
+            control.attach(index, shut, _SHUT)
         except AdapterError:
             control.delete_device(IPIP_DEVICE)
             raise
