@@ -433,7 +433,7 @@ def _leave_opening_to_slow_path(code: Assembler) -> None:
 
 
 def _compare_congestion(code: Assembler) -> None:
-    """R9 becomes 1 where the outer header has a mark of congestion that the inner one can take (RFC 6040 section 4.2)."""
+    """R9 becomes 1 where the outer header has a mark of congestion that the inner one can take (RFC 6040 4.2)."""
     code.move(R9, 0)
     code.load(Size.OCTET, R1, R10, _HEADERS + 1)
     code.alu(Operation.AND, R1, _ECN)
