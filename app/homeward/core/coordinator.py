@@ -219,7 +219,7 @@ class Coordinator:
         """A new series along a path."""
         match path:
             case ClearPath():
-                self.registrar.start_clear(path, at.boot)
+                self.registrar.repeat_clear(path, at.boot)
             case VpnPath():
                 self.registrar.start_tunnel(path, at.boot)
             case AgentPath() | HomePath():

@@ -87,5 +87,5 @@ def back_to_co_located(
         )
     effects = list(core.vicinity.leave(None if come_back else at.boot, pause=pause))
     core.registrar.local = None
-    core.registrar.start_clear(core.clear_path(), at.boot)
+    core.registrar.repeat_clear(core.clear_path(), at.boot)
     return effects + core.transmit(at)

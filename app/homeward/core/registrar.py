@@ -51,8 +51,10 @@ class Registrar:
     ) -> None:
         self.peer = peer
         self._timers = timers
-        self._bucket = TokenBucket()
-        self._local_bucket = TokenBucket()
+        self._moves = TokenBucket()
+        """For what begins with a link event; what else is asked takes nothing from it, so that it delays no move."""
+        self._repeats = TokenBucket()
+        self._nearby = TokenBucket()
         """Whatever agents say of themselves, requests to them are paced like those on a flapping link (X-22)."""
         self._asked_for = wishes or Wishes(lifetime=timers.lifetime)
         self.wishes = replace(self._asked_for)
@@ -89,9 +91,14 @@ class Registrar:
         return next((series for series in self.series if series.path == path), None)
 
     def start_clear(self, path: ClearPath, at: float) -> None:
-        """A new series in clear; on flapping links it waits for its turn (X-22)."""
+        """A new series in clear on a new attachment; on flapping links it waits for its turn (X-22)."""
         self.clear = self._series(path)
-        self.clear.start(self._bucket.take(at))
+        self.clear.start(self._moves.take(at))
+
+    def repeat_clear(self, path: ClearPath, at: float) -> None:
+        """Another series in clear on the same attachment, by a verdict, an answer or an agent's unsigned word."""
+        self.clear = self._series(path)
+        self.clear.start(self._repeats.take(at))
 
     def start_tunnel(self, path: VpnPath, at: float) -> None:
         """A new series through the VPN."""
@@ -113,7 +120,7 @@ class Registrar:
         most = LIFETIME_DEREGISTER if isinstance(path, HomePath) else min(self.wishes.lifetime, lifetime)
         terms = Terms(encapsulation or self.wishes.encapsulation, udp_tunnel, share=share or AgentShare())
         self.local = self._series(path, terms, lifetime=most, transmissions=LOCAL_TRANSMISSIONS)
-        self.local.start(self._local_bucket.take(at))
+        self.local.start(self._nearby.take(at))
 
     def finish_series(self) -> None:
         """All that was asked has been answered by one proof."""

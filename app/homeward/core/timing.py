@@ -81,7 +81,7 @@ def deadline_passed(core: Coordinator, at: Instant) -> list[Effect]:
     _renew(core, at)
     if core.reprobe_at is not None and at.boot >= core.reprobe_at:
         core.reprobe_at = None
-        core.registrar.start_clear(core.clear_path(), at.boot)
+        core.registrar.repeat_clear(core.clear_path(), at.boot)
     if core.replan_at is not None and at.boot >= core.replan_at:
         core.replan_at = None
         core.plan = None
