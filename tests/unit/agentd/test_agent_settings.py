@@ -190,12 +190,13 @@ def test_the_example_in_packaging_is_read(tmp_path: Path, everything: bool) -> N
     text = (Path(__file__).resolve().parents[3] / "packaging/agents/home.toml").read_text()
     if everything:  # what is commented out can be said, too
         text = re.sub(r"^# (\[\[?\w+\]\]?|\w+ = .*)$", r"\1", text, flags=re.MULTILINE)
-    for name in ("roamer.key", "trust3.key"):
-        (tmp_path / name).write_text(KEY.hex())
+    for name in ("printer.key", "trust3.key", "nodes"):
+        (tmp_path / name).write_text("" if name == "nodes" else KEY.hex())
         (tmp_path / name).chmod(0o600)
     read = load(tmp_path, text)
     assert read.policy.home_link == "home"
-    assert len(read.policy.nodes) == (2 if everything else 1)
+    assert len(read.policy.nodes) == int(everything)
+    assert read.nodes_file == tmp_path / "nodes"
     assert len(read.policy.foreign_agents) == len(read.path_mtus) == int(everything)
 
 
