@@ -26,10 +26,12 @@ from contextlib import suppress
 from ipaddress import IPv4Address
 from typing import Final
 
-from homeward.adapters.kernel_tunnels import entries, programs
+from homeward.adapters.kernel_tunnels import entries
 from homeward.adapters.kernel_tunnels.bpf import HashMap, ProgramKind, load_program
 from homeward.adapters.kernel_tunnels.entries import ARRIVING, LEAVING, NEVER, Arriving, Carrier, Ends
-from homeward.adapters.kernel_tunnels.programs import Side
+from homeward.adapters.kernel_tunnels.inward import inward, nothing
+from homeward.adapters.kernel_tunnels.outward import outward
+from homeward.adapters.kernel_tunnels.parts import Side
 from homeward.adapters.kernel_tunnels.traffic_control import TrafficControl
 from homeward.model.errors import AdapterError, PlanError, Unavailable
 from homeward.model.tunnel_engine import TunnelEngine
@@ -102,13 +104,9 @@ class KernelTunnels:
                 self._alive = HashMap("hw_alive", key=4, value=8, entries=1)
                 alive = self._alive.descriptor
             self._route_program = load_program(
-                ProgramKind.ROUTE, "homeward_out", programs.outward(leaving, self._side, alive)
+                ProgramKind.ROUTE, "homeward_out", outward(leaving, self._side, alive)
             )
-            self._ingress_program = load_program(
-                ProgramKind.TRAFFIC_CONTROL,
-                _INGRESS_NAMES[self._side],
-                programs.inward(arriving, self._side, device, alive),
-            )
+            self._ingress_program = self._load_ingress(arriving, device, alive)
             self._control = TrafficControl(_PRIORITIES[self._side])
             self._ipip_device = self._open_ipip_device() if TunnelEngine.IPIP in self._allowed else 0
         except AdapterError:
@@ -258,6 +256,19 @@ class KernelTunnels:
 
     # --- parts -----------------------------------------------------------------------------------------------------
 
+    def _load_ingress(self, arriving: int, device: int, alive: int | None) -> int:
+        """A kernel that cannot tell what came out of IPsec has none, and needs not be asked."""
+        name = _INGRESS_NAMES[self._side]
+
+        def load(*, tells_ipsec: bool) -> int:
+            code = inward(arriving, self._side, device, alive, tells_ipsec=tells_ipsec)
+            return load_program(ProgramKind.TRAFFIC_CONTROL, name, code)
+
+        try:
+            return load(tells_ipsec=True)
+        except PlanError:
+            return load(tells_ipsec=False)
+
     def _open_control(self) -> TrafficControl:
         if self._control is None:
             raise PlanError("attaching a program", "the fast path is not open")
@@ -270,7 +281,7 @@ class KernelTunnels:
             index = control.make_ipip_device(IPIP_DEVICE)
         except Unavailable:
             return 0
-        shut = load_program(ProgramKind.TRAFFIC_CONTROL, _SHUT, programs.nothing())
+        shut = load_program(ProgramKind.TRAFFIC_CONTROL, _SHUT, nothing())
         try:
             control.attach(index, shut, _SHUT)
         except AdapterError:
