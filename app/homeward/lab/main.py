@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from homeward.lab import load_command
 from homeward.lab.access import Cable
 from homeward.lab.build import ALL_HOSTS, Builder, laptop_addresses
 from homeward.lab.errors import LabError, UsageError
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     plug = commands.add_parser("plug", help="move the laptop's cable into an access network")
     plug.add_argument("network", metavar="NETWORK", help=" | ".join(ACCESS_NETWORKS))
     commands.add_parser("unplug", help="pull the laptop's cable")
+    load_command.add_parser(commands)
     execute = commands.add_parser("exec", help="run a command in a host")
     execute.add_argument("host", metavar="HOST", help=" | ".join(ALL_HOSTS))
     execute.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD")
@@ -85,6 +87,8 @@ def _dispatch(options: argparse.Namespace, state: LabState) -> int:
         case "unplug":
             Cable(state).unplug()
             print("unplugged")
+        case "load":
+            return load_command.run(options)
         case "exec":
             return _execute(state, options.host, options.argv)
     return _OK
