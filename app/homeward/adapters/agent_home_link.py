@@ -17,14 +17,13 @@ from typing import Final
 
 from homeward.model.errors import LinkError, NotPermitted, WireError
 from homeward.wire import arp
-from homeward.wire.link_frames import BROADCAST, ethernet
+from homeward.wire.link_frames import ARPHRD_ETHER, BROADCAST, ethernet
 
 log = logging.getLogger("links")
 
 _BATCH: Final = 64
 _ETHERNET_HEADER: Final = 14
 _LONGEST: Final = 128
-_ARPHRD_ETHER: Final = 1
 
 
 class AgentHomeLink:
@@ -45,7 +44,7 @@ class AgentHomeLink:
             refused = NotPermitted if isinstance(error, PermissionError) else LinkError
             raise refused(action, error.errno or 0) from error
         _, _, _, kind_of_link, self.hardware = made.getsockname()
-        if kind_of_link != _ARPHRD_ETHER:
+        if kind_of_link != ARPHRD_ETHER:
             made.close()
             raise LinkError(action, "it has no Ethernet addresses")
         self._socket = made

@@ -21,7 +21,11 @@ from typing import Final
 from homeward.model.errors import LinkError, NotPermitted
 from homeward.wire.link_frames import (
     ETHERTYPE_IPV4,
+    PACKET_ADD_MEMBERSHIP,
+    PACKET_OTHERHOST,
     SO_ATTACH_FILTER,
+    SOL_PACKET,
+    group_membership,
     hardware_group,
     instructions,
     only_requests_to,
@@ -30,11 +34,7 @@ from homeward.wire.link_frames import (
 _BATCH: Final = 32
 _LONGEST: Final = 4096
 _GROUPS: Final = (IPv4Address("224.0.0.2"), IPv4Address("224.0.0.11"))
-_SOL_PACKET: Final = 263
-_PACKET_ADD_MEMBERSHIP: Final = 1
 _PACKET_AUXDATA: Final = 8
-_PACKET_MR_MULTICAST: Final = 0
-_PACKET_OTHERHOST: Final = 3
 _AUXDATA: Final = struct.Struct("=IIIHHHH")
 _CHECKSUM_NOT_READY: Final = 1 << 3
 _ANCILLARY: Final = 64
@@ -123,7 +123,7 @@ class AgentLink:
                 packet, ancillary, _, sender = self._socket.recvmsg(_LONGEST, _ANCILLARY)
             except OSError:
                 return  # nothing more, or the link went down
-            if sender[2] < _PACKET_OTHERHOST:
+            if sender[2] < PACKET_OTHERHOST:
                 self._observer(HeardPacket(packet, sender[4], _is_checksummed(ancillary)))
 
 
@@ -134,14 +134,12 @@ def _open_ears(interface: str, index: int, address: IPv4Address) -> socket.socke
         program = ctypes.create_string_buffer(wanted, len(wanted))
         described = struct.pack("HP", instructions(wanted), ctypes.addressof(program))
         ears.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, described)
-        ears.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
+        ears.setsockopt(SOL_PACKET, _PACKET_AUXDATA, 1)
         ears.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         # Only now does it receive anything at all.
         ears.bind((interface, ETHERTYPE_IPV4))
         for group in _GROUPS:
-            # Told to the network card alone. Joined as a host, the group would be announced by IGMP to the whole link.
-            membership = struct.pack("=iHH8s", index, _PACKET_MR_MULTICAST, 6, hardware_group(group))
-            ears.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
+            ears.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, group_membership(index, group))
     except OSError:
         ears.close()
         raise
@@ -150,6 +148,6 @@ def _open_ears(interface: str, index: int, address: IPv4Address) -> socket.socke
 
 def _is_checksummed(ancillary: Iterable[tuple[int, int, bytes]]) -> bool:
     for level, kind, data in ancillary:
-        if (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA) and len(data) >= _AUXDATA.size:
+        if (level, kind) == (SOL_PACKET, _PACKET_AUXDATA) and len(data) >= _AUXDATA.size:
             return not _AUXDATA.unpack_from(data)[0] & _CHECKSUM_NOT_READY
     return True

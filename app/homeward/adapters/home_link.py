@@ -21,6 +21,7 @@ from homeward.model.errors import LinkError, NotPermitted, WireError
 from homeward.model.names import MARK_REGISTRATION
 from homeward.wire import arp
 from homeward.wire.link_frames import (
+    ARPHRD_ETHER,
     BROADCAST,
     SO_ATTACH_FILTER,
     ethernet,
@@ -38,7 +39,6 @@ PAUSE: Final = 0.5
 _BATCH: Final = 16
 _ETHERNET_HEADER: Final = 14
 _LONGEST: Final = 128
-_ARPHRD_ETHER: Final = 1
 
 
 @dataclass(slots=True)
@@ -133,4 +133,4 @@ def _open(path: HomePath) -> tuple[socket.socket, bytes]:
         opened.close()
         raise
     _, _, _, kind, hardware = opened.getsockname()
-    return opened, hardware if kind == _ARPHRD_ETHER else b""
+    return opened, hardware if kind == ARPHRD_ETHER else b""

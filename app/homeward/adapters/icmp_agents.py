@@ -23,10 +23,15 @@ from homeward.model.inputs import AgentAdvertised
 from homeward.model.names import MARK_REGISTRATION
 from homeward.wire import agent_advertisement
 from homeward.wire.link_frames import (
+    ARPHRD_ETHER,
     ETHERTYPE_IPV4,
     ONLY_ADVERTISEMENTS,
+    PACKET_ADD_MEMBERSHIP,
+    PACKET_OTHERHOST,
     SO_ATTACH_FILTER,
+    SOL_PACKET,
     ethernet,
+    group_membership,
     hardware_group,
     instructions,
     ipv4,
@@ -35,11 +40,6 @@ from homeward.wire.link_frames import (
 _BATCH: Final = 16
 _LONGEST: Final = 2048
 _GROUPS: Final = (IPv4Address("224.0.0.1"), IPv4Address("224.0.0.11"))
-_SOL_PACKET: Final = 263
-_PACKET_ADD_MEMBERSHIP: Final = 1
-_PACKET_MR_MULTICAST: Final = 0
-_PACKET_OTHERHOST: Final = 3
-_ARPHRD_ETHER: Final = 1
 _SIOCGIFHWADDR: Final = 0x8927
 
 
@@ -81,7 +81,7 @@ class IcmpAgents:
                 self._mouth = _open_mouth()
             name = socket.if_indextoname(link_index)
             kind, own = _hardware(self._mouth, name)
-            if kind == _ARPHRD_ETHER:
+            if kind == ARPHRD_ETHER:
                 packet = ethernet(hardware_group(destination), own, ETHERTYPE_IPV4, packet)
             self._mouth.sendto(packet, (name, ETHERTYPE_IPV4))
         except OSError as error:
@@ -105,7 +105,7 @@ class IcmpAgents:
                 packet, (_, _, kind, _, hardware_address) = ears.recvfrom(_LONGEST)
             except OSError:
                 return  # nothing more, or the link went down: it is heard again when it comes up
-            if kind < _PACKET_OTHERHOST:
+            if kind < PACKET_OTHERHOST:
                 self._observer(AgentAdvertised(index, packet, hardware_address))
 
     def _close(self, index: int) -> None:
@@ -147,9 +147,7 @@ def _open_ears(index: int) -> socket.socket:
         # Only now does it receive anything at all.
         ears.bind((socket.if_indextoname(index), ETHERTYPE_IPV4))
         for group in _GROUPS:
-            # Told to the network card alone. Joined as a host, the group would be announced by IGMP to the whole link.
-            wanted = struct.pack("=iHH8s", index, _PACKET_MR_MULTICAST, 6, hardware_group(group))
-            ears.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, wanted)
+            ears.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, group_membership(index, group))
     except OSError:
         ears.close()
         raise

@@ -41,7 +41,7 @@ from homeward.model.inputs import DatagramReceived
 from homeward.model.names import MARK_REGISTRATION, MARK_TUNNEL, REGISTRATION_PORT
 from homeward.wire import gre
 from homeward.wire.echo import decode_echo
-from homeward.wire.link_frames import ETHERTYPE_IPV4, ethernet, udp
+from homeward.wire.link_frames import ARPHRD_ETHER, ETHERTYPE_IPV4, ethernet, udp
 from homeward.wire.revocation import REVOCATION_TYPE
 from homeward.wire.socket_options import (
     ANCILLARY_OCTETS,
@@ -70,7 +70,6 @@ _ICMP: Final = b"\1"
 _PROTOCOL_AT: Final = 9
 _SIOCGIFFLAGS: Final = 0x8913
 _IFF_BROADCAST: Final = 0x2
-_ARPHRD_ETHER: Final = 1
 _GONE: Final = (errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL)
 
 
@@ -350,7 +349,7 @@ def _open_frames(path: AgentPath, opened: _Opened) -> None:
         name = socket.if_indextoname(path.link_index)
         frames.bind((name, 0))
         _, _, _, kind, own = frames.getsockname()
-        if kind == _ARPHRD_ETHER:
+        if kind == ARPHRD_ETHER:
             if len(path.hardware_address) != len(own):
                 raise OSError(errno.EDESTADDRREQ, "the agent has no hardware address")
             opened.header = ethernet(path.hardware_address, own, ETHERTYPE_IPV4)

@@ -16,13 +16,21 @@ from homeward.wire.internet_checksum import checksum, put
 
 ETHERTYPE_IPV4: Final = 0x0800
 BROADCAST: Final = b"\xff" * 6
+ARPHRD_ETHER: Final = 1
+"""The kind of hardware that has such addresses and takes such frames."""
 SO_ATTACH_FILTER: Final = 26
+SOL_PACKET: Final = 263
+PACKET_ADD_MEMBERSHIP: Final = 1
+PACKET_OTHERHOST: Final = 3
+"""Of the kinds of frames that a packet socket tells of, those below are for us: to this host, to a group, to all."""
 
 _UDP: Final = 17
 _LONGEST: Final = 0xFFFF
 _IP: Final = struct.Struct("!BBHHHBBH4s4s")
 _PSEUDO: Final = struct.Struct("!4s4sxBH")
 _PORTS: Final = struct.Struct("!HHHH")
+_MEMBERSHIP: Final = struct.Struct("=iHH8s")
+_PACKET_MR_MULTICAST: Final = 0
 _HEADER_CHECKSUM_AT: Final = 10
 _UDP_CHECKSUM_AT: Final = 6
 _DONT_FRAGMENT: Final = 0x4000
@@ -42,6 +50,15 @@ def hardware_group(destination: IPv4Address) -> bytes:
     if not destination.is_multicast:
         raise WireError(f"{destination} is the address of one receiver")
     return b"\x01\x00\x5e" + (int(destination) & 0x7FFFFF).to_bytes(3, "big")
+
+
+def group_membership(link: int, group: IPv4Address) -> bytes:
+    """A struct packet_mreq, by which a link's network card is told to let frames for this group in.
+
+    Joined as a host, the group would be announced by IGMP to the whole link.
+    """
+    address = hardware_group(group)
+    return _MEMBERSHIP.pack(link, _PACKET_MR_MULTICAST, len(address), address)
 
 
 def ipv4(source: IPv4Address, destination: IPv4Address, protocol: int, payload: bytes, *, ttl: int) -> bytes:
