@@ -461,6 +461,35 @@ def test_every_roam_tells_its_steps_in_order() -> None:
     assert outside.finished
 
 
+def test_a_roam_that_goes_on_elsewhere_takes_the_steps_of_each_network() -> None:
+    """One interruption for the user; but how long the second network took is told by its own steps."""
+    world = World(profile=make_profile(gateway=None))
+    world.plug("ext1")
+    world.run(20)
+    assert world.status().state is ClientState.BLOCKED
+    at = world.now
+    world.plug("trust1")
+    world.run(1)
+    (roam,) = world.status().roams
+    assert roam.finished
+    assert [phase.name for phase in roam.phases if phase.at < at] == ["link", "probe", "verdict"]
+    later = [phase.name for phase in roam.phases if phase.at >= at]
+    assert later == ["link", "link", "probe", "verdict", "registered", "open"], "unplugged, and plugged again"
+
+
+def test_a_roam_that_takes_for_ever_still_tells_when_it_began() -> None:
+    world = World(profile=make_profile(gateway=None))
+    world.plug("ext1")
+    began = world.status().roams[-1].phases[0]
+    for _ in range(30):
+        world.plug("ext1")
+        world.run(2)
+    phases = world.status().roams[-1].phases
+    assert phases[0] == began
+    assert len(phases) == 16
+    assert [phase.at for phase in phases] == sorted(phase.at for phase in phases)
+
+
 @pytest.mark.rows("R-24", "R-46")
 def test_hard_move_inside_costs_one_round_trip_and_the_plan() -> None:
     world = World()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from homeward.model.status import Roam, RoamPhase
 
 KEPT = 8
+PHASES_KEPT = 16
 
 
 class RoamLog:
@@ -24,13 +25,16 @@ class RoamLog:
         self.roams = (*self.roams, Roam(self._serial, "", (RoamPhase("link", at),), False))[-KEPT:]
 
     def note(self, name: str, at: float, *, again: bool = False) -> None:
-        """A step was reached; only the first time counts unless `again`."""
+        """A step was reached; on each network only the first time counts, unless `again`."""
         if not self.roams or self.roams[-1].finished:
             return
         roam = self.roams[-1]
-        if not again and any(phase.name == name for phase in roam.phases):
+        if not again and name in _since_link(roam):
             return
-        self.roams = (*self.roams[:-1], replace(roam, phases=(*roam.phases, RoamPhase(name, at))[-16:]))
+        # How long it takes is counted from the first one, which therefore stays.
+        first, *others = (*roam.phases, RoamPhase(name, at))
+        phases = (first, *others[-(PHASES_KEPT - 1) :])
+        self.roams = (*self.roams[:-1], replace(roam, phases=phases))
 
     def on_link(self, name: str) -> None:
         """The link on which the present roam goes on."""
@@ -42,3 +46,9 @@ class RoamLog:
         self.note("open", at)
         if self.roams:
             self.roams = (*self.roams[:-1], replace(self.roams[-1], finished=True))
+
+
+def _since_link(roam: Roam) -> list[str]:
+    """The steps since the last change of connectivity, that one included."""
+    names = [phase.name for phase in roam.phases]
+    return names[len(names) - 1 - names[::-1].index("link") :]
