@@ -13,12 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import Final
 
 from homeward.adapters.nftables.library import Nftables
 from homeward.model.errors import PlanError
-
-_NETLINK_NETFILTER: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
