@@ -28,6 +28,7 @@ from homeward.agents.agent_events import (
     AgentEffect,
     AgentInput,
     BindingChanged,
+    Change,
     Forward,
     ProxyHomeAddress,
     Refused,
@@ -47,6 +48,7 @@ from homeward.model.inputs import DeadlinePassed
 log: Final = logging.getLogger("mip")
 link_log: Final = logging.getLogger("links")
 
+_CHANGES: Final = {change: f"binding-{change.value}" for change in Change}
 _LONGEST_SLEEP: Final = 30.0
 """Lifetimes run on while the machine sleeps and asyncio's clock does not: look at least this often, in seconds."""
 _SOONEST: Final = 0.001
@@ -333,7 +335,7 @@ class AgentDriver:
                 link_log.error(entry("forwarding-failed", home_address=change.home_address, cause=error))
 
     def _report(self, effect: BindingChanged) -> None:
-        code = f"binding-{effect.change.value}"
+        code = _CHANGES[effect.change]
         unlogged = self._metrics.count(code, self._boot(), burst=_LINES, refill_seconds=1 / _LINES)
         if unlogged is None:
             return

@@ -17,23 +17,27 @@ class InsideLinks:
     def __init__(self, names: frozenset[str], boot: Callable[[], float]) -> None:
         self.names = names
         self._boot = boot
-        self._known: dict[int, bool] = {}
+        self._known: dict[int, str] = {}
         self._since = 0.0
 
     def name_of(self, index: int) -> str:
-        """The present name of a link, empty when it is gone."""
-        try:
-            return socket.if_indextoname(index)
-        except (OSError, OverflowError, ValueError):
-            return ""
-
-    def has(self, index: int) -> bool:
-        """Whether the link with this index is inside. For each packet: asks the kernel once a second."""
+        """The name of a link, empty when it is gone. For each packet: asks the kernel once a second."""
         now = self._boot()
         if now - self._since >= _BELIEVED:
             self._known.clear()
             self._since = now
         known = self._known.get(index)
         if known is None:
-            known = self._known[index] = self.name_of(index) in self.names
+            known = self._known[index] = _name_of(index)
         return known
+
+    def has(self, index: int) -> bool:
+        """Whether the link with this index is inside."""
+        return self.name_of(index) in self.names
+
+
+def _name_of(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except (OSError, OverflowError, ValueError):
+        return ""

@@ -24,6 +24,7 @@ from homeward.wire.udp_tunnel import TUNNEL_DATA_TYPE
 
 _BATCH: Final = 64
 _LONGEST: Final = 0xFFFF
+_DESTINATIONS: Final = 64
 _RECEIVE_BUFFER: Final = 1 << 20
 _TUNNEL_DATA: Final = bytes([TUNNEL_DATA_TYPE])
 _PACKET_INFO: Final = struct.Struct("=i4s4s")
@@ -48,6 +49,7 @@ class RequestListener:
         self._links = links
         self._socket: socket.socket | None = None
         self._buffer = bytearray(_LONGEST)
+        self._destinations: dict[bytes, IPv4Address] = {}
         self._observer: Callable[[Sequence[RequestArrived]], None] = lambda batch: None
         self._data_observer: Callable[[TunnelDatagram], None] = lambda arrived: None
 
@@ -85,18 +87,19 @@ class RequestListener:
     def send(self, reply: SendReply | SendRevocation) -> None:
         """Send a reply, or what nobody asked for, at once. Raises LinkError."""
         assert self._socket is not None
-        action = f"sending to {reply.destination}"
         index = 0
         try:
             if isinstance(reply, SendReply) and reply.interface is not None:
                 index = socket.if_nametoindex(reply.interface)
-            way = (LEVEL_IP, IP_PKTINFO, _PACKET_INFO.pack(index, reply.source.packed, bytes(4)))
-            self._socket.sendmsg([reply.octets], [way], 0, (str(reply.destination), reply.port))
+            way = (LEVEL_IP, IP_PKTINFO, _PACKET_INFO.pack(index, reply.source.packed, b"\0\0\0\0"))
+            to = socket.inet_ntoa(reply.destination.packed)  # four times as fast as str()
+            self._socket.sendmsg([reply.octets], [way], 0, (to, reply.port))
         except OSError as error:
-            raise LinkError(action, error.errno or 0) from error
+            raise LinkError(f"sending to {reply.destination}", error.errno or 0) from error
 
     def _take(self) -> None:
         batch: list[RequestArrived] = []
+        view = memoryview(self._buffer)
         for _ in range(_BATCH):
             if self._socket is None:  # an observer stopped us
                 return
@@ -106,7 +109,7 @@ class RequestListener:
                 break
             except OSError:
                 continue
-            arrived = self._arrived(bytes(memoryview(self._buffer)[:size]), ancillary, source)
+            arrived = self._arrived(bytes(view[:size]), ancillary, source)
             if isinstance(arrived, RequestArrived):
                 batch.append(arrived)
             elif arrived is not None:
@@ -120,22 +123,30 @@ class RequestListener:
         index, tos = 0, 0
         local = destination = b""
         for level, kind, data in ancillary:
-            if (level, kind) == (LEVEL_IP, IP_PKTINFO):
+            if kind == IP_PKTINFO and level == LEVEL_IP:
                 index, local, destination = _PACKET_INFO.unpack_from(data)
-            elif (level, kind) == (LEVEL_IP, IP_TOS):
+            elif kind == IP_TOS and level == LEVEL_IP:
                 tos = data[0]
         if not destination:
             return None
+        sender = IPv4Address(int.from_bytes(socket.inet_aton(source[0]), "big"))
         if octets[:1] == _TUNNEL_DATA:
-            return TunnelDatagram(
-                octets, IPv4Address(source[0]), source[1], index, tos, IPv4Address(destination)
-            )
+            return TunnelDatagram(octets, sender, source[1], index, tos, self._own(destination))
         return RequestArrived(
             octets,
-            IPv4Address(source[0]),
+            sender,
             source_port=source[1],
-            destination=IPv4Address(destination),
+            destination=self._own(destination),
             interface=self._links.name_of(index),
             # The kernel names the address that it would answer from: another one for a broadcast.
             unicast=local == destination,
         )
+
+    def _own(self, destination: bytes) -> IPv4Address:
+        """Addresses that datagrams arrive at are few, and made once each."""
+        known = self._destinations.get(destination)
+        if known is None:
+            if len(self._destinations) >= _DESTINATIONS:
+                self._destinations.clear()
+            known = self._destinations[destination] = IPv4Address(destination)
+        return known
