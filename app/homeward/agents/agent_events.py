@@ -96,8 +96,8 @@ class Forward:
     """From now on tunnel packets for `home_address` to `endpoint`, and take them out of its tunnel if `reverse_tunnel`.
 
     With `udp` all of them are MIP Tunnel Data to and from `port` of the endpoint (RFC 3519 section 4.7); None is the
-    port of a half-bound tunnel, which nothing can be sent into yet. Replaces whatever was said about this home address
-    before.
+    port of a half-bound tunnel, which nothing can be sent into yet. It ends by itself at the boot time `expires`, None
+    for never. Replaces whatever was said about this home address before.
     """
 
     home_address: IPv4Address
@@ -107,6 +107,7 @@ class Forward:
     reverse_tunnel: bool
     udp: bool = False
     port: int | None = None
+    expires: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -445,4 +445,5 @@ def _forward(binding: Binding) -> Forward:
         reverse_tunnel=binding.reverse_tunnel,
         udp=way.udp,
         port=way.port,
+        expires=binding.expires,
     )
