@@ -68,6 +68,19 @@ path became narrower, and wider again (the best of three each). Were the segment
 TCP's own timer, it would be about 100 ms.
 """
 
+_AGENT: Final = """\
+A home agent on one core, and `homeward-lab load` on another, in network namespaces with cables between them. Each
+registration is authentic, comes from the care-of address that it names, and names another one than the node's last;
+each reply is verified. The agent has 100,000 nodes, all bound, and keeps each time stamp and binding in its store
+before it answers: nothing is switched off for the bench. The peer gets the same requests on the same core, and does
+nothing but check their HMAC, sign a reply and send it. Both are loaded in turn, three times for four seconds with 128
+requests under way; the best of each counts. Latency is from sending a request to having its reply, at a steady rate.
+
+Memory is the process's proportional share (PSS) after all of that, with what its BPF maps take in the kernel and by
+what the kernel's unreclaimable slabs have grown. **Restart** is SIGUSR2 to one life, and the next one from its first
+instruction until it is ready with all bindings; meanwhile a datagram a millisecond goes to one of the home addresses.
+"""
+
 BENCHES: Final = {
     bench.name: bench
     for bench in (
@@ -86,6 +99,13 @@ BENCHES: Final = {
             "tests.bench.throughput.bench",
             _THROUGHPUT,
             kernel=True,
+        ),
+        Bench(
+            "agent",
+            "registrations a second at a home agent, 100,000 bindings, and a restart with all of them",
+            "1 to 2 minutes, root; network namespaces, two processors and 200 MB",
+            "tests.bench.agent.bench",
+            _AGENT,
         ),
         Bench(
             "adapters",

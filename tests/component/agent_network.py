@@ -167,6 +167,11 @@ class AgentProcess:
         with log.open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
 
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
     def text(self) -> str:
         """What this process has logged so far."""
         return self._log.read_bytes()[self._log_end :].decode()

@@ -8,16 +8,17 @@ than the node's last. Every reply is verified. Nothing is sent anywhere but to t
 from __future__ import annotations
 
 import gc
+import hmac
 import json
 import os
 import select
 import socket
-import struct
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from ipaddress import IPv4Address, IPv4Network
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +38,7 @@ from homeward.model.registration import (
 from homeward.model.reply_codes import sentence_for
 from homeward.wire import registration
 from homeward.wire.authenticator import AUTHENTICATOR_OCTETS, authenticate
-from homeward.wire.identification import from_time
+from homeward.wire.identification import NTP_TO_UNIX_SECONDS
 from homeward.wire.socket_options import IP_PKTINFO, LEVEL_IP
 
 SPI: Final = 0x100
@@ -48,11 +49,16 @@ LEAST_PREFIX: Final = 30
 _BUFFER: Final = 1 << 22
 _LONGEST: Final = 2048
 _BATCH: Final = 64
+_PAUSE: Final = 0.01
+_MOST_UNPROVED: Final = 500_000
 _KEY_OCTETS: Final = 32
-_PACKET_INFO: Final = struct.Struct("=i4s4s")
-_CARE_OF_AT, _IDENTIFICATION_AT, _FIXED = 12, 16, 24  # in a request (RFC 5944 section 3.3)
+_CARE_OF_AT, _FIXED = 12, 24  # in a request (RFC 5944 section 3.3)
+_OVERHEAD: Final = 6  # of an authentication extension, up to its authenticator
+_UNIX_IN_NTP: Final = NTP_TO_UNIX_SECONDS << 32
+_STAMP_MASK: Final = (1 << 64) - 1
+_DIGESTS: Final = {AuthenticationAlgorithm.HMAC_SHA256: "sha256", AuthenticationAlgorithm.HMAC_MD5: "md5"}
 _REPLY_IDENTIFICATION: Final = slice(12, 20)
-_REPLY: Final = 3
+_REPLY: Final = b"\3"
 _ACCEPTED: Final = (0, 1)
 _PERCENTILES: Final = (50.0, 90.0, 99.0, 99.9)
 
@@ -134,23 +140,58 @@ class Outcome:
             yield f"{f'denied, code {code}':>22}  {count}  {sentence_for(int(code))}"
 
 
+@dataclass(slots=True)
+class _Requester:
+    """One node: what its requests have in common, in parts, and what is under way."""
+
+    association: MobilitySecurityAssociation
+    key: bytes = field(repr=False)
+    digest: str
+    beginning: bytes
+    ending: bytes
+    care_of: bytes = b""
+    identification: bytes = b""
+
+    @classmethod
+    def of(cls, node: Node, plan: Plan) -> _Requester:
+        assert node.home_address is not None
+        request = RegistrationRequest(
+            plan.lifetime,
+            node.home_address,
+            home_agent=plan.agent,
+            care_of_address=IPv4Address(0),
+            identification=Identification(0),
+            flags=RequestFlags.DECAPSULATE_SELF | RequestFlags.REVERSE_TUNNEL,
+        )
+        octets = registration.encode_request(request, node.association)
+        return cls(
+            node.association,
+            node.association.key.reveal(),
+            _DIGESTS[node.association.algorithm],
+            octets[:_CARE_OF_AT],
+            octets[_FIXED : _FIXED + _OVERHEAD],
+        )
+
+
 class Load:
-    """One socket, and all nodes behind it. Raises LabError, UsageError with what to do."""
+    """One socket, and all nodes behind it. Raises LabError, UsageError with what to do.
+
+    What it does for each request is done here on the spot and with few calls: it has to be faster than any agent.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._associations, self._fixed = _associations_and_requests(plan)
-        self._free = deque(range(len(self._fixed)))
+        self._nodes = _requests(plan)
+        self._free = deque(range(len(self._nodes)))
         self._waiting: dict[bytes, tuple[int, float]] = {}
-        self._care_of = int(plan.care_of.network_address) + 1
-        self._last_care_of = int(plan.care_of.broadcast_address) - 1
-        self._next_care_of = self._care_of
+        self._unproved: deque[tuple[int, bytes]] = deque()
+        self._first_care_of = int(plan.care_of.network_address) + 1
+        self._care_of_addresses = plan.care_of.num_addresses - 2
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             self._socket.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
         self._socket.bind(("0.0.0.0", 0))
         self._to = (str(plan.agent), REGISTRATION_PORT)
-        self._buffer = bytearray(_LONGEST)
         self.outcome = Outcome()
 
     def run(self) -> Outcome:
@@ -164,8 +205,8 @@ class Load:
         try:
             while (passed := time.perf_counter() - began) < plan.seconds and not self._is_enough():
                 wait = self._send_due(passed)
-                self._take_answers()
-                if wait > 0:
+                if not self._take_answers() and wait > 0:
+                    self._prove(_BATCH)
                     poll.poll(wait * 1000)
                 self._give_up_before(time.perf_counter() - PATIENCE)
             outcome.seconds = time.perf_counter() - began
@@ -173,6 +214,7 @@ class Load:
                 poll.poll(10)
                 self._take_answers()
             outcome.lost += len(self._waiting)
+            self._prove(len(self._unproved))
         finally:
             self._socket.close()
             if collecting:
@@ -184,9 +226,8 @@ class Load:
         return count is not None and self.outcome.accepted >= count
 
     def _send_due(self, passed: float) -> float:
-        """Send what is due; how many seconds nothing is."""
+        """Send what is due; for how many seconds nothing more is."""
         plan, outcome = self._plan, self.outcome
-        left = None if plan.count is None else plan.count - outcome.accepted - len(self._waiting)
         if plan.rate is None:
             due = min(plan.in_flight - len(self._waiting), len(self._free))
         else:
@@ -194,74 +235,75 @@ class Load:
             if due > len(self._free):
                 outcome.unsent += due - len(self._free)
                 due = len(self._free)
-        if left is not None:
-            due = min(due, left)
-        for _ in range(min(due, _BATCH)):
-            self._send_one()
+        if plan.count is not None:
+            due = min(due, plan.count - outcome.accepted - len(self._waiting))
+        self._send(min(due, _BATCH))
         if due > _BATCH:
             return 0.0
-        if plan.rate is None or left == 0:
-            return 0.01
-        return max(0.0, (outcome.sent + outcome.unsent + 1) / plan.rate - passed)
+        if plan.rate is None:
+            return _PAUSE
+        return min(_PAUSE, max(0.0, (outcome.sent + outcome.unsent + 1) / plan.rate - passed))
 
-    def _send_one(self) -> None:
-        number = self._free.popleft()
-        care_of = self._next_care_of.to_bytes(4, "big")
-        self._next_care_of = (
-            self._care_of if self._next_care_of >= self._last_care_of else self._next_care_of + 1
-        )
-        fixed = self._fixed[number]
-        if care_of == fixed[_CARE_OF_AT:_IDENTIFICATION_AT]:
-            self._free.append(number)
-            self._send_one()
-            return
-        identification = from_time(time.time(), self.outcome.sent).to_bytes(8, "big")
-        fixed = self._fixed[number] = fixed[:_CARE_OF_AT] + care_of + identification
-        octets = authenticate(fixed, self._associations[number])
-        way = (LEVEL_IP, IP_PKTINFO, _PACKET_INFO.pack(0, care_of, b"\0\0\0\0"))
-        self._waiting[identification] = number, time.perf_counter()
-        try:
-            self._socket.sendmsg([octets], [way], 0, self._to)
-        except BlockingIOError:
-            pass  # counts as lost
-        except OSError as error:
-            prefix = self._plan.care_of
-            raise LabError(
-                f"sending from {IPv4Address(care_of)} to {self._to[0]}: {error.strerror}. Is there a route, and is"
-                f" {prefix} an address of this host? `ip route add local {prefix} dev lo` makes it one, and whoever"
-                " answers needs a route to it"
-            ) from error
-        self.outcome.sent += 1
-
-    def _take_answers(self) -> None:
-        buffer = self._buffer
-        for _ in range(_BATCH):
+    def _send(self, count: int) -> None:
+        """So many requests, each from and for another care-of address."""
+        first, size = self._first_care_of, self._care_of_addresses
+        for sent in range(self.outcome.sent, self.outcome.sent + count):
+            number = self._free.popleft()
+            node = self._nodes[number]
+            care_of = (first + sent % size).to_bytes(4, "big")
+            if care_of == node.care_of:
+                care_of = (first + (sent + 1) % size).to_bytes(4, "big")
+            node.care_of = care_of
+            # A time stamp of now (RFC 5944 section 5.7.1); what stands below a microsecond tells requests apart.
+            stamp = ((time.time_ns() << 20) // 1_000_000_000 << 12) + (sent & 0xFFF) + _UNIX_IN_NTP
+            node.identification = identification = (stamp & _STAMP_MASK).to_bytes(8, "big")
+            covered = node.beginning + care_of + identification + node.ending
+            octets = covered + hmac.digest(node.key, covered, node.digest)
+            way = (LEVEL_IP, IP_PKTINFO, b"\0\0\0\0" + care_of + b"\0\0\0\0")
+            self._waiting[identification] = number, time.perf_counter()
             try:
-                size = self._socket.recv_into(buffer)
+                self._socket.sendmsg((octets,), (way,), 0, self._to)
             except BlockingIOError:
-                return
+                pass  # counts as lost
+            except OSError as error:
+                raise LabError(_unsendable(error, care_of, self._plan)) from error
+        self.outcome.sent += max(0, count)
+
+    def _take_answers(self) -> int:
+        """What has arrived; how much it was."""
+        for taken in range(_BATCH):
+            try:
+                octets = self._socket.recv(_LONGEST)
+            except BlockingIOError:
+                return taken
             except OSError:  # the agent's host says that nobody is there
                 continue
-            self._take(bytes(memoryview(buffer)[:size]))
+            now = time.perf_counter()
+            found = self._waiting.get(octets[_REPLY_IDENTIFICATION])
+            if found is None and octets[:1] == _REPLY:
+                found = self._resynchronised(octets)
+            if found is None:
+                self.outcome.stray += 1
+                continue
+            number, since = found
+            del self._waiting[self._nodes[number].identification]
+            self._free.append(number)
+            self._unproved.append((number, octets))
+            self.outcome.codes[octets[1]] += 1
+            if octets[1] in _ACCEPTED:
+                self.outcome.latencies.append(now - since)
+        if len(self._unproved) > _MOST_UNPROVED:
+            self._prove(_MOST_UNPROVED)
+        return _BATCH
 
-    def _take(self, octets: bytes) -> None:
-        found = self._waiting.get(octets[_REPLY_IDENTIFICATION])
-        if found is None and octets[:1] == bytes([_REPLY]):
-            found = self._resynchronised(octets)
-        if found is None:
-            self.outcome.stray += 1
-            return
-        number, since = found
-        association = self._associations[number]
-        covered = octets[: -AUTHENTICATOR_OCTETS[association.algorithm] - 6]
-        if authenticate(covered, association) != octets:
-            self.outcome.forged += 1
-            return
-        del self._waiting[self._fixed[number][_IDENTIFICATION_AT:_FIXED]]
-        self._free.append(number)
-        self.outcome.codes[octets[1]] += 1
-        if octets[1] in _ACCEPTED:
-            self.outcome.latencies.append(time.perf_counter() - since)
+    def _prove(self, count: int) -> None:
+        """Verify answers: as long as there is something better to do, later."""
+        for _ in range(min(count, len(self._unproved))):
+            number, octets = self._unproved.popleft()
+            association = self._nodes[number].association
+            covered = octets[: -_OVERHEAD - AUTHENTICATOR_OCTETS[association.algorithm]]
+            if authenticate(covered, association) != octets:
+                self.outcome.forged += 1
 
     def _resynchronised(self, octets: bytes) -> tuple[int, float] | None:
         """A reply with code 133 has other high bits; the low ones are ours (RFC 5944 section 5.7.1)."""
@@ -270,13 +312,11 @@ class Load:
 
     def _give_up_before(self, moment: float) -> None:
         """Those that were sent first stand first."""
-        for identification, (number, since) in self._waiting.items():
-            if since >= moment:
-                return
+        late = list(takewhile(lambda each: each[1][1] < moment, self._waiting.items()))
+        for identification, (number, _) in late:
             del self._waiting[identification]
             self._free.append(number)
-            self.outcome.lost += 1
-            return
+        self.outcome.lost += len(late)
 
 
 def write_nodes(place: Path, count: int, homes: IPv4Network) -> None:
@@ -297,34 +337,38 @@ def write_nodes(place: Path, count: int, homes: IPv4Network) -> None:
             file.write(f"load-{number} {IPv4Address(first + number)} {SPI:#x} {algorithm} hex:{key}\n")
 
 
-def _associations_and_requests(plan: Plan) -> tuple[list[MobilitySecurityAssociation], list[bytes]]:
-    """Of each node its association and the fixed part of its next request."""
+def _requests(plan: Plan) -> list[_Requester]:
+    """All nodes, ready to ask."""
     try:
-        nodes: Sequence[Node] = read_nodes(plan.nodes, owner=os.geteuid())
+        nodes: Iterable[Node] = read_nodes(plan.nodes, owner=os.geteuid())
     except ProfileError as error:
         raise UsageError(f"{error}; --write-nodes makes such a file") from error
     if plan.care_of.prefixlen > LEAST_PREFIX:
         raise UsageError(f"{plan.care_of} has no room to move in: a prefix of {LEAST_PREFIX} bits at most")
-    usable = [
-        node
-        for node in nodes
-        if node.home_address is not None and node.replay is ReplayStyle.TIMESTAMPS and not node.retired
-    ]
+    usable = [_Requester.of(node, plan) for node in nodes if _is_usable(node)]
     if not usable:
-        raise UsageError(f"{plan.nodes} has no node with a home address of its own and time stamps")
-    fixed = []
-    for node in usable:
-        assert node.home_address is not None
-        request = RegistrationRequest(
-            plan.lifetime,
-            node.home_address,
-            home_agent=plan.agent,
-            care_of_address=IPv4Address(0),
-            identification=Identification(0),
-            flags=RequestFlags.DECAPSULATE_SELF | RequestFlags.REVERSE_TUNNEL,
+        raise UsageError(
+            f"{plan.nodes} has no node with a home address of its own, time stamps and"
+            f" {' or '.join(each.value for each in _DIGESTS)}"
         )
-        fixed.append(registration.encode_request(request, node.association)[:_FIXED])
-    return [node.association for node in usable], fixed
+    return usable
+
+
+def _is_usable(node: Node) -> bool:
+    return (
+        node.home_address is not None
+        and node.replay is ReplayStyle.TIMESTAMPS
+        and not node.retired
+        and node.association.algorithm in _DIGESTS
+    )
+
+
+def _unsendable(error: OSError, care_of: bytes, plan: Plan) -> str:
+    return (
+        f"sending from {IPv4Address(care_of)} to {plan.agent}: {error.strerror}. Is there a route, and is"
+        f" {plan.care_of} an address of this host? `ip route add local {plan.care_of} dev lo` makes it one, and"
+        " whoever answers needs a route to it"
+    )
 
 
 def as_json(outcome: Outcome) -> str:
