@@ -84,6 +84,11 @@ class ControlSocket:
         self._socket = made
         asyncio.get_running_loop().add_reader(made, self._accept)
 
+    @property
+    def clients(self) -> int:
+        """How many are being served."""
+        return len(self._clients)
+
     def stop(self) -> None:
         """Listen no more, and let everybody go."""
         if self._socket is None:

@@ -15,6 +15,7 @@ from homeward.model.errors import NotPermitted, Unavailable
 SECONDS_TO_ANSWER: Final = 60.0
 """A hundred thousand nodes are read again within a few."""
 
+_HUNG_UP: Final = "it hung up; too many commands at once, or it is stopping"
 _LONGEST_ANSWER: Final = 64 * 1024 * 1024
 
 
@@ -48,6 +49,8 @@ def ask_for_all(place: Path | None, order: str, **fields: object) -> Iterator[di
                 yield from _answers(lines, action)
         except TimeoutError as error:
             raise Unavailable(action, f"no answer within {SECONDS_TO_ANSWER:g} s") from error
+        except ConnectionError as error:
+            raise Unavailable(action, _HUNG_UP) from error
         except OSError as error:
             raise Unavailable(action, error.strerror or str(error)) from error
 
@@ -56,7 +59,7 @@ def _answers(lines: Any, action: str) -> Iterator[dict[str, Any]]:
     while True:
         line = lines.readline(_LONGEST_ANSWER)
         if not line.endswith(b"\n"):
-            raise Unavailable(action, "it hung up; too many commands at once, or it is stopping")
+            raise Unavailable(action, _HUNG_UP)
         answer = json.loads(line)
         if not answer.pop("ok"):
             raise OrderRefused(answer.get("error", "refused without a reason"))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from ipaddress import AddressValueError, IPv4Address
 from itertools import islice
 from pathlib import Path
@@ -19,12 +19,12 @@ from homeward.agentd.control import Answer, Answers, OrderRefused, flag_in, text
 from homeward.agentd.exposition import Figures, exposition
 from homeward.agentd.log import entry
 from homeward.agentd.metrics import Metrics
-from homeward.agentd.reloading import changes_in_home_agent, fixed_in_home_agent
+from homeward.agentd.reloading import fixed_in_home_agent
 from homeward.agentd.settings import ROLE, AgentSettings
 from homeward.agents.agent_events import AgentInput, Drain, RevokeBinding, RevokeNode
 from homeward.agents.bindings import Binding
 from homeward.agents.home_agent import HomeAgent
-from homeward.agents.policy import Node
+from homeward.agents.nodes import NodeTable
 from homeward.model.errors import HomewardError
 
 log: Final = logging.getLogger("control")
@@ -89,7 +89,7 @@ class HomeOrders:
     def status(self) -> Answer:
         """Everything at a glance."""
         driver = self._driver
-        policy = driver.settings.policy
+        policy, census = driver.settings.policy, driver.settings.census
         return {
             "format": FORMAT,
             "role": ROLE,
@@ -100,9 +100,9 @@ class HomeOrders:
             "started": round(self._started.wall, 3),
             "uptime": round(driver.clock.now().boot - self._started.boot, 3),
             "engine": driver.engine,
-            "nodes": len({node.name for node in policy.nodes}),
-            "keys": len(policy.nodes),
-            "keys_retired": sum(node.retired for node in policy.nodes),
+            "nodes": census.nodes,
+            "keys": census.keys,
+            "keys_retired": len(census.retired),
             "bindings": driver.agent.binding_count(),
             "draining": self._draining,
             "replies": {str(code): number for code, number in sorted(driver.metrics.replies.items())},
@@ -118,7 +118,6 @@ class HomeOrders:
     def metrics_text(self) -> str:
         """The figures in the text format of Prometheus."""
         driver = self._driver
-        nodes = driver.settings.policy.nodes
         store = {
             key: value for key, value in driver.store_figures().items() if isinstance(value, int | float)
         }
@@ -130,7 +129,7 @@ class HomeOrders:
                 metrics=driver.metrics,
                 gauges={
                     "bindings": ("Bindings that stand.", driver.agent.binding_count()),
-                    "keys": ("Security associations of mobile nodes.", len(nodes)),
+                    "keys": ("Security associations of mobile nodes.", driver.settings.census.keys),
                     "draining": ("1 while no new binding is made.", int(self._draining)),
                     **{
                         f"store_{key}": (f"The store's figure {key!r}.", value)
@@ -159,15 +158,20 @@ class HomeOrders:
         except HomewardError as error:
             log.error(entry("reload-refused", cause=error))
             raise
-        changes = changes_in_home_agent(before, after)
-        log.info(entry("reloaded", **changes, bindings=self._driver.agent.binding_count()))
-        return {**changes, "bindings": self._driver.agent.binding_count()}
+        told = {
+            "nodes": after.census.nodes,
+            "keys": after.census.keys,
+            "keys_before": before.census.keys,
+            "bindings": self._driver.agent.binding_count(),
+        }
+        log.info(entry("reloaded", **told))
+        return told
 
     def _bindings(self) -> Iterator[Answer]:
         now = self._driver.clock.now().boot
-        nodes = _nodes_by_key(self._driver.settings.policy.nodes)
+        retired = self._driver.settings.census.retired
         rest = iter(self._driver.agent.bindings())
-        while part := [described(each, now, nodes) for each in islice(rest, _PER_ANSWER)]:
+        while part := [described(each, now, retired) for each in islice(rest, _PER_ANSWER)]:
             yield {"format": FORMAT, "bindings": part}
         yield {"format": FORMAT, "bindings": []}
 
@@ -180,7 +184,12 @@ class HomeOrders:
 
     def _revoke_node(self, name: str) -> Answer:
         before = self._driver.agent.binding_count()
-        known = sum(node.name == name for node in self._driver.settings.policy.nodes)
+        nodes = self._driver.settings.policy.nodes
+        known = (
+            len(nodes.called(name))
+            if isinstance(nodes, NodeTable)
+            else sum(each.name == name for each in nodes)
+        )
         self._driver.take(RevokeNode(name))
         ended = before - self._driver.agent.binding_count()
         log.warning(entry("node-revoked", node=name, keys=known, bindings_ended=ended))
@@ -202,16 +211,15 @@ class HomeOrders:
         return {"file": str(place)}
 
 
-def described(binding: Binding, now: float, nodes: Mapping[tuple[str, int], Node]) -> dict[str, object]:
+def described(binding: Binding, now: float, retired: Set[tuple[str, int]]) -> dict[str, object]:
     """A binding as commands show it; `remaining` in seconds, `udp` the other end of a tunnel in UDP."""
     way = binding.way
-    node = nodes.get((binding.node, int(binding.spi)))
     return {
         "node": binding.node,
         "home_address": str(binding.home_address),
         "care_of_address": str(binding.care_of_address),
         "spi": int(binding.spi),
-        "retired": node is not None and node.retired,
+        "retired": (binding.node, int(binding.spi)) in retired,
         "encapsulation": way.encapsulation.value,
         "udp": f"{way.endpoint}:{'half-bound' if way.port is None else way.port}" if way.udp else None,
         "lifetime": binding.lifetime,
@@ -227,10 +235,6 @@ def described_sources(metrics: Metrics) -> list[dict[str, object]]:
         {"kind": kind, "prefix": str(prefix), "at_least": number}
         for kind, prefix, number in metrics.sources()
     ]
-
-
-def _nodes_by_key(nodes: Iterable[Node]) -> dict[tuple[str, int], Node]:
-    return {(node.name, int(node.association.spi)): node for node in nodes if node.retired}
 
 
 def _address_in(fields: Mapping[str, Any]) -> IPv4Address:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from homeward.agentd.key_file import is_credential, read_private
-from homeward.agentd.nodes_file import RETIRED, nodes_of
+from homeward.agentd.nodes_file import RETIRED, check_nodes
 from homeward.agents.policy import Node
 from homeward.model.errors import ProfileError
 from homeward.model.profile import ReplayStyle
@@ -22,6 +22,8 @@ from homeward.model.registration import MobilitySecurityAssociation
 
 _LARGEST: Final = 64 * 1024 * 1024
 _WORD: Final = re.compile(r"\S+")
+REVOKED: Final = re.compile(r"#\s*revoked \S+: (\S+) SPI (0x[0-9a-fA-F]{1,8}|[0-9]{1,10})$")
+"""The note that a revoked key leaves: whose it was, and its number."""
 _MODE: Final = 0o600
 
 
@@ -75,15 +77,22 @@ class NodesEditor:
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         for line in gone:
             at = self._lines.index(line)
-            self._lines[at] = _line(f"# revoked {when}: {name} SPI {line.words[2]}")
+            self._lines[at] = _line(f"# revoked {when}: {name} SPI {int(line.words[2], 0):#x}")
         if first in gone:
             self._promote(name, first)
         return len(gone)
 
+    def highest_spi(self, name: str) -> int | None:
+        """Of its keys, those that were revoked included; None where there never was one."""
+        noted = [REVOKED.match(line.text.strip()) for line in self._lines if line.text.startswith("#")]
+        found = [int(each[2], 0) for each in noted if each is not None and each[1] == name]
+        found += [int(line.words[2], 0) for line in self._lines if line.is_of(name)]
+        return max(found, default=None)
+
     def write(self) -> None:
         """Replace the file. OSError; then it is as it was."""
         text = "".join(f"{line.text}\n" for line in self._lines)
-        nodes_of(text.encode(), f"nodes file {self.path}")  # a fault of ours must not reach the agent
+        check_nodes(text.encode(), f"nodes file {self.path}")  # a fault of ours must not reach the agent
         replace(self.path, text.encode())
 
     def put_back(self) -> None:
@@ -119,7 +128,7 @@ def editing(path: Path, *, owner: int = 0) -> Iterator[NodesEditor]:
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         octets = read_private(path, what="nodes file", longest=_LARGEST, owner=owner)
-        nodes_of(octets, f"nodes file {path}")
+        check_nodes(octets, f"nodes file {path}")
         yield NodesEditor(path, octets)
     finally:
         os.close(folder)

@@ -42,7 +42,7 @@ _FIELDS: Final = "NAME HOME_ADDRESS|PREFIX|- SPI ALGORITHM KEY"
 _NOTHING: Final[tuple[str | None, ReplayStyle, bool]] = (None, ReplayStyle.TIMESTAMPS, False)
 
 
-def read_nodes(path: Path, *, owner: int = 0) -> tuple[Node, ...]:
+def read_nodes(path: Path, *, owner: int = 0) -> Iterator[Node]:
     """The nodes of the file, in its order. ProfileError, with the line's number and never with a key."""
     octets = read_private(path, what="nodes file", longest=_LARGEST + 1, owner=owner)
     if len(octets) > _LARGEST:
@@ -50,7 +50,7 @@ def read_nodes(path: Path, *, owner: int = 0) -> tuple[Node, ...]:
     return nodes_of(octets, f"nodes file {path}")
 
 
-def nodes_of(octets: bytes, which: str) -> tuple[Node, ...]:
+def nodes_of(octets: bytes, which: str) -> Iterator[Node]:
     """The nodes that such a file's octets say. ProfileError begins with `which`."""
     reader = _Reader()
     collecting = gc.isenabled()
@@ -58,7 +58,8 @@ def nodes_of(octets: bytes, which: str) -> tuple[Node, ...]:
     try:
         for number, words in lines_of(octets):
             try:
-                reader.read(words)
+                if words:
+                    yield reader.read(words)
             except ProfileError as error:
                 raise ProfileError(f"{which}, line {number}: {error}") from None
     except UnicodeDecodeError:
@@ -66,7 +67,12 @@ def nodes_of(octets: bytes, which: str) -> tuple[Node, ...]:
     finally:
         if collecting:
             gc.enable()
-    return tuple(reader.nodes)
+
+
+def check_nodes(octets: bytes, which: str) -> None:
+    """ProfileError where they are no nodes file."""
+    for _ in nodes_of(octets, which):
+        pass
 
 
 def lines_of(octets: bytes) -> Iterator[tuple[int, list[str]]]:
@@ -85,16 +91,15 @@ def _without_comment(words: list[str]) -> list[str]:
 
 
 class _Reader:
+    """Of most nodes nothing but the address is kept: there may be a hundred thousand."""
+
     def __init__(self) -> None:
-        self.nodes: list[Node] = []
-        self._first: dict[str, Node] = {}
+        self._first: dict[str, int | Node] = {}
         self._names: dict[int | str, str] = {}
 
-    def read(self, words: list[str]) -> None:
+    def read(self, words: list[str]) -> Node:
         if len(words) < 5:
-            if words:
-                raise ProfileError(f"{len(words)} words instead of {_FIELDS}")
-            return
+            raise ProfileError(f"{len(words)} words instead of {_FIELDS}")
         name, where, spi, algorithm, key = words[:5]
         nai, replay, retired = _NOTHING if len(words) == 5 else _options(words[5:])
         if algorithm not in _ALGORITHMS:
@@ -106,7 +111,7 @@ class _Reader:
         except ValueError:  # no cause: its text could quote a part of the key
             raise ProfileError("the key must be hexadecimal digits, or base64") from None
         association = MobilitySecurityAssociation(_spi(spi), _ALGORITHMS[algorithm], key=Secret(octets))
-        self.nodes.append(self._node(name, where, association, nai, replay, retired))
+        return self._node(name, where, association, nai, replay, retired)
 
     def _node(
         self,
@@ -118,6 +123,8 @@ class _Reader:
         retired: bool,
     ) -> Node:
         known = self._first.get(name)
+        if isinstance(known, int):
+            known = Node(name, IPv4Address(known), association)
         if where == "-":
             if known is None:
                 raise ProfileError(f"'-' means as in the line above, and there is no line of {name!r} above")
@@ -140,11 +147,15 @@ class _Reader:
     def _introduce(self, node: Node) -> None:
         if not node.name.isprintable():
             raise ProfileError("the name has characters that do not print")
+        plain = node.nai is None and node.replay is ReplayStyle.TIMESTAMPS
         if node.home_address is not None:
-            self._claim(int(node.home_address), node.name, node.home_address)
+            number = int(node.home_address)
+            self._claim(number, node.name, node.home_address)
+            self._first[node.name] = number if plain else node
+        else:
+            self._first[node.name] = node
         if node.nai is not None:
             self._claim(node.nai, node.name, node.nai)
-        self._first[node.name] = node
 
     def _claim(self, key: int | str, name: str, shown: object) -> None:
         if self._names.setdefault(key, name) != name:

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from homeward.agentd import toml_values as values
 from homeward.agentd.nodes_file import LARGEST_POOL
+from homeward.agents.nodes import NodeTable
 from homeward.agents.path_mtu import LEAST
 from homeward.agents.policy import ForeignAgentPeer, Node
 from homeward.model.errors import ProfileError
@@ -25,25 +27,43 @@ _Read = TypeVar("_Read")
 
 
 def nodes(
-    table: Mapping[str, Any], folder: Path, owner: int, more: tuple[Node, ...] = ()
-) -> tuple[Node, ...]:
-    """The mobile nodes, and `more` of them out of the nodes file; ProfileError where two cannot be told apart."""
+    table: Mapping[str, Any], folder: Path, owner: int, more: Iterable[Node] = ()
+) -> tuple[tuple[Node, ...] | NodeTable, Census]:
+    """The mobile nodes, `more` of them out of the nodes file; ProfileError where two cannot be told apart."""
     own = _each(table, "node", lambda entry: _node(entry, folder, owner))
-    read = (*own, *more)
-    seen: set[tuple[int | str, int]] = set()
-    for number, node in enumerate(read, 1):
-        spi = node.association.spi
-        # As numbers: addresses are slow to compare, and there may be a hundred thousand.
-        address = None if node.home_address is None else int(node.home_address)
-        for whose in (address, node.nai):
-            if whose is None:
-                continue
-            if (whose, spi) in seen:
-                what = f"home address {node.home_address}" if whose == address else f"NAI {node.nai}"
-                which = f"[[node]] number {number}" if number <= len(own) else f"nodes file: {node.name!r}"
-                raise ProfileError(f"{which}: {what} has SPI {spi} already")
-            seen.add((whose, spi))
-    return read
+    seen: set[tuple[object, int]] = set()
+    for number, node in enumerate(own, 1):
+        for what, whose in (("home address", node.home_address), ("NAI", node.nai)):
+            key = (whose, int(node.association.spi))
+            if whose is not None and key in seen:
+                raise ProfileError(f"[[node]] number {number}: {what} {whose} has SPI {key[1]} already")
+            seen.add(key)
+    census = Census()
+    # One by one: as objects all at once, a hundred thousand would need memory that never comes back.
+    found = NodeTable(census.counted(chain(own, more)))
+    return (found if census.keys > len(own) else own), census
+
+
+class Census:
+    """How many nodes and keys there are, and which are retired: counted while they are read."""
+
+    def __init__(self) -> None:
+        self.nodes = 0
+        self.keys = 0
+        self.retired: set[tuple[str, int]] = set()
+        """Name and SPI."""
+        self._names: set[str] = set()
+
+    def counted(self, nodes: Iterable[Node]) -> Iterator[Node]:
+        """The same nodes."""
+        for node in nodes:
+            self.keys += 1
+            self._names.add(node.name)
+            if node.retired:
+                self.retired.add((node.name, int(node.association.spi)))
+            yield node
+        self.nodes = len(self._names)
+        self._names.clear()
 
 
 def foreign_agents(table: Mapping[str, Any], folder: Path, owner: int) -> tuple[ForeignAgentPeer, ...]:

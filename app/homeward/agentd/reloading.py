@@ -24,17 +24,6 @@ def fixed_in_home_agent(before: AgentSettings, after: AgentSettings) -> tuple[st
     return tuple(key for key, (old, new) in pairs.items() if old != new)
 
 
-def changes_in_home_agent(before: AgentSettings, after: AgentSettings) -> dict[str, int]:
-    """How many keys of nodes came and went: for whoever ordered the reload, to see that it did what was meant."""
-    old = {(node.name, int(node.association.spi), node.retired) for node in before.policy.nodes}
-    new = {(node.name, int(node.association.spi), node.retired) for node in after.policy.nodes}
-    return {
-        "nodes": len({node.name for node in after.policy.nodes}),
-        "keys_added": len(new - old),
-        "keys_gone": len(old - new),
-    }
-
-
 def fixed_in_foreign_agent(before: ForeignSettings, after: ForeignSettings) -> tuple[str, ...]:
     """The keys that differ, of those that its links, its tunnels and its advertisements were made by."""
     old, new = before.policy, after.policy

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Final
 
 from homeward.agentd.archive import Kept
 from homeward.agentd.key_file import key_octets
+from homeward.agentd.nodes_editor import REVOKED
 from homeward.agentd.nodes_editor import replace as replace_file
 from homeward.agentd.nodes_file import RETIRED
 from homeward.model.errors import HomewardError
@@ -21,7 +21,6 @@ ASIDE: Final = ".before-restore"
 RECORD: Final = "last-restore.json"
 """In the state folder: what the last restore touched."""
 
-_REVOKED: Final = re.compile(r"#\s*revoked \S+: (\S+) SPI (\S+)\s*$")
 _BESIDE_STORE: Final = ("-wal", "-shm")
 
 
@@ -72,7 +71,7 @@ def without_gone_keys(kept: Kept, present: bytes) -> tuple[Kept, list[str]]:
     notes, gone = [], set()
     current: dict[tuple[str, int], list[str]] = {}
     for line in present.decode(errors="replace").split("\n"):
-        noted = _REVOKED.match(line.strip())
+        noted = REVOKED.match(line.strip())
         key = _key(noted[1], noted[2]) if noted else None
         if key is not None:
             notes.append(line.strip())

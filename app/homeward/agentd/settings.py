@@ -67,7 +67,7 @@ This file decides who is trusted, so nobody but root may be able to write it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Final
@@ -75,7 +75,7 @@ from typing import Any, Final
 from homeward.agentd import toml_values as values
 from homeward.agentd.key_file import place_of
 from homeward.agentd.nodes_file import read_nodes
-from homeward.agentd.peer_settings import foreign_agents, nodes, paths
+from homeward.agentd.peer_settings import Census, foreign_agents, nodes, paths
 from homeward.agentd.places import PLACE_KEYS, control_place, metrics_place, store_place
 from homeward.agents.home_agent import AgentPolicy
 from homeward.agents.ingress import TrustedNetworks
@@ -148,6 +148,7 @@ class AgentSettings:
     metrics_file: Path | None = None
     nodes_file: Path | None = None
     source: Path | None = None
+    census: Census = field(default_factory=Census, compare=False)
 
 
 def load(path: Path, *, owner: int = 0) -> AgentSettings:
@@ -181,7 +182,7 @@ def settings_of(
     if version != VERSION:
         raise ProfileError(f"version {version} is not known, this program reads version {VERSION}")
     nodes_file = nodes_place(table, folder)
-    policy = _policy(table, folder, owner, nodes_file)
+    policy, census = _policy(table, folder, owner, nodes_file)
     home_network = values.required(table, "home_network", values.network) if "home_network" in table else None
     if home_network is not None and policy.home_link is not None:
         raise ProfileError("home_network is for a home network without a link: home_link cannot be named too")
@@ -196,25 +197,29 @@ def settings_of(
         metrics_file=metrics_place(table),
         nodes_file=nodes_file,
         source=source,
+        census=census,
     )
 
 
-def _policy(table: Mapping[str, Any], folder: Path, owner: int, nodes_file: Path | None) -> AgentPolicy:
+def _policy(
+    table: Mapping[str, Any], folder: Path, owner: int, nodes_file: Path | None
+) -> tuple[AgentPolicy, Census]:
     if nodes_file is None and "node" not in table:
         raise ProfileError(
             "the key 'node' is missing: nobody would be served; name a nodes_file, or a [[node]]"
         )
     managed = () if nodes_file is None else read_nodes(nodes_file, owner=owner)
+    served, census = nodes(table, folder, owner, managed)
     networks = _networks(table)
     home_link = values.required(table, "home_link", _interface) if "home_link" in table else None
     if home_link is not None and home_link not in networks.interfaces:
         raise ProfileError(
             f"home_link: nobody who comes home could be answered, {home_link} is not in inside_interfaces"
         )
-    return AgentPolicy(
+    policy = AgentPolicy(
         values.required(table, "address", values.address),
         networks,
-        nodes=nodes(table, folder, owner, managed),
+        nodes=served,
         foreign_agents=foreign_agents(table, folder, owner),
         lifetime_max=values.optional(table, "lifetime_max", values.integer(1, LIFETIME_INFINITE), 1800),
         timestamp_tolerance=values.optional(table, "timestamp_tolerance", _seconds, 7.0),
@@ -235,6 +240,7 @@ def _policy(table: Mapping[str, Any], folder: Path, owner: int, nodes_file: Path
         revocation=values.optional(table, "revocation", values.boolean, True),
         home_link=home_link,
     )
+    return policy, census
 
 
 def _networks(table: Mapping[str, Any]) -> TrustedNetworks:

@@ -29,10 +29,8 @@ def give_order(command: str, options: argparse.Namespace) -> int:
         case _:
             answer = ask(place, "reload")
             if "nodes" in answer:
-                print(
-                    f"taken over: {answer['nodes']} node(s), {answer['keys_added']} key(s) came or changed, "
-                    f"{answer['keys_gone']} went; {answer['bindings']} binding(s) stand"
-                )
+                keys = f"{answer['keys']} key(s), {answer['keys_before']} before"
+                print(f"taken over: {answer['nodes']} node(s) with {keys}; {answer['bindings']} binding(s) stand")
             else:
                 print(f"taken over; {answer['visitors']} visitor(s) stay")
     return OK

@@ -49,9 +49,9 @@ def _add(options: argparse.Namespace) -> int:
     if options.show and not sys.stdout.isatty():
         raise UsageError("--show is for a terminal: in a pipe or a log the key would stay; use --out FILE")
     settings = _home(options.config)
-    made = _new_node(options, settings)
     place = _nodes_file(settings.nodes_file, options.config)
     with editing(place, owner=os.geteuid()) as editor:
+        made = _new_node(options, settings, editor.highest_spi(options.name))
         if options.out is not None:
             _hand_out(options.out, made)
         editor.add(made)
@@ -76,7 +76,7 @@ def _add(options: argparse.Namespace) -> int:
     return OK
 
 
-def _new_node(options: argparse.Namespace, settings: AgentSettings) -> Node:
+def _new_node(options: argparse.Namespace, settings: AgentSettings, highest: int | None) -> Node:
     name = options.name
     if not name.isprintable() or not name or name[0] == "#" or any(letter.isspace() for letter in name):
         raise UsageError(
@@ -84,7 +84,9 @@ def _new_node(options: argparse.Namespace, settings: AgentSettings) -> Node:
         )
     known = [node for node in settings.policy.nodes if node.name == name]
     spis = {int(node.association.spi) for node in known}
-    spi = options.spi if options.spi is not None else max(spis, default=_FIRST_SPI - 1) + 1
+    # A number that was a revoked key's is not used again: an old backup, or a thief, has that key.
+    free = max([*spis, _FIRST_SPI - 1, *(() if highest is None else (highest,))]) + 1
+    spi = options.spi if options.spi is not None else free
     if spi in spis:
         raise CommandFailed(
             f"{name} has a key with SPI {spi:#x} already; leave --spi out for the next free one"
