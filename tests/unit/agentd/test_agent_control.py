@@ -21,7 +21,6 @@ from homeward.agentd.control import Answers, ControlSocket, OrderRefused
 from homeward.agentd.control_client import AgentAbsent, ask, ask_for_all
 from homeward.model.errors import LinkError, ProfileError, Unavailable
 
-
 _OPEN_TO_ALL = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO
 
 
