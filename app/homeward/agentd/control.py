@@ -38,7 +38,7 @@ SECONDS_TO_SPEAK: Final = 10.0
 Answer: TypeAlias = Mapping[str, object]
 Answers: TypeAlias = Iterable[Answer]
 
-_BACKLOG: Final = 16
+_BACKLOG: Final = 64
 _CREDENTIALS: Final = struct.Struct("3i")
 _FOLDER_MODE: Final = 0o755
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -35,14 +36,7 @@ def ask_for_all(place: Path | None, order: str, **fields: object) -> Iterator[di
         raise AgentAbsent("asking the agent", 'its configuration says `control = "none"`')
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as made:
         made.settimeout(SECONDS_TO_ANSWER)
-        try:
-            made.connect(str(place))
-        except PermissionError as error:
-            raise NotPermitted(action, "only root may; try it with sudo") from error
-        except OSError as error:
-            raise AgentAbsent(
-                action, f"nobody answers ({error.strerror}). Is it running? `systemctl status homeward-agent`"
-            ) from error
+        _connect(made, place, action)
         try:
             made.sendall(json.dumps({**fields, "order": order}).encode() + b"\n")
             with made.makefile("rb") as lines:
@@ -51,6 +45,25 @@ def ask_for_all(place: Path | None, order: str, **fields: object) -> Iterator[di
             raise Unavailable(action, f"no answer within {SECONDS_TO_ANSWER:g} s") from error
         except ConnectionError as error:
             raise Unavailable(action, _HUNG_UP) from error
+        except OSError as error:
+            raise Unavailable(action, error.strerror or str(error)) from error
+
+
+def _connect(made: socket.socket, place: Path, action: str) -> None:
+    """AgentAbsent only where certainly nobody is: whoever revokes a key must not take a busy agent for none."""
+    for last in (*[False] * 19, True):
+        try:
+            made.connect(str(place))
+            return
+        except BlockingIOError as error:  # others stand in line
+            if last:
+                raise Unavailable(action, "too many others ask it; try again") from error
+            time.sleep(0.1)
+        except PermissionError as error:
+            raise NotPermitted(action, "only root may; try it with sudo") from error
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            advice = "Is it running? `systemctl status homeward-agent`"
+            raise AgentAbsent(action, f"nobody answers ({error.strerror}). {advice}") from error
         except OSError as error:
             raise Unavailable(action, error.strerror or str(error)) from error
 

@@ -106,7 +106,7 @@ class ForeignOrders:
             fixed = fixed_in_foreign_agent(before, after)
             if fixed:
                 raise OrderRefused(
-                    f"nothing was changed: {', '.join(fixed)} cannot change in a running agent; "
+                    f"{', '.join(fixed)} cannot change in a running agent; "
                     "`systemctl restart homeward-agent` does it, and visitors register anew"
                 )
             self._driver.adopt(after)

@@ -151,7 +151,7 @@ class HomeOrders:
             fixed = fixed_in_home_agent(before, after)
             if fixed:
                 raise OrderRefused(
-                    f"nothing was changed: {', '.join(fixed)} cannot change in a running agent; "
+                    f"{', '.join(fixed)} cannot change in a running agent; "
                     "`systemctl restart homeward-agent` does it and keeps the bindings"
                 )
             self._driver.adopt(after)

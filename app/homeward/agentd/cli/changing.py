@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import argparse
 
-from homeward.agentd.cli.outcome import OK
+from homeward.agentd.cli.outcome import OK, CommandFailed
 from homeward.agentd.cli.running import control_of
+from homeward.agentd.control import OrderRefused
 from homeward.agentd.control_client import ask
 
 
@@ -27,7 +28,10 @@ def give_order(command: str, options: argparse.Namespace) -> int:
                     f"no new binding is made; {answer['bindings']} stand{ended}. `drain --undo` takes it back"
                 )
         case _:
-            answer = ask(place, "reload")
+            try:
+                answer = ask(place, "reload")
+            except OrderRefused as error:
+                raise CommandFailed(f"nothing was changed: {error}") from error
             if "nodes" in answer:
                 keys = f"{answer['keys']} key(s), {answer['keys_before']} before"
                 print(f"taken over: {answer['nodes']} node(s) with {keys}; {answer['bindings']} binding(s) stand")
