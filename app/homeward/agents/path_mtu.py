@@ -61,13 +61,15 @@ class PathMtus:
     """The smaller path MTUs that routers reported, by the far end of the tunnel (R-288)."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, tuple[int, float]] = {}
+        self._known: dict[int, tuple[int, float]] = {}
 
-    def report(self, endpoint: bytes, mtu: int, *, boot: float) -> None:
-        """Remember a report."""
+    def report(self, endpoint: int, mtu: int, *, boot: float) -> bool:
+        """Remember a report; whether it says anything new."""
+        before = self.mtu(endpoint, boot=boot)
         self._known[endpoint] = (max(mtu, LEAST), boot + AGE)
+        return before != max(mtu, LEAST)
 
-    def mtu(self, endpoint: bytes, *, boot: float) -> int | None:
+    def mtu(self, endpoint: int, *, boot: float) -> int | None:
         """How long a tunnel packet may be, None when nothing was reported lately."""
         known = self._known.get(endpoint)
         if known is None:
@@ -78,7 +80,7 @@ class PathMtus:
             return None
         return mtu
 
-    def forget(self, endpoint: bytes) -> None:
+    def forget(self, endpoint: int) -> None:
         """Nothing leads there any more."""
         self._known.pop(endpoint, None)
 

@@ -106,9 +106,9 @@ class Reachability:
     """For how long far ends have been reported unreachable."""
 
     def __init__(self) -> None:
-        self._since: dict[bytes, tuple[float, float]] = {}
+        self._since: dict[int, tuple[float, float]] = {}
 
-    def report(self, endpoint: bytes, boot: float) -> bool:
+    def report(self, endpoint: int, boot: float) -> bool:
         """Note a report; whether it has gone on for long enough to be passed on."""
         since, last = self._since.get(endpoint, (boot, boot))
         if boot - last > MEMORY:
@@ -116,7 +116,7 @@ class Reachability:
         self._since[endpoint] = (since, boot)
         return boot - since >= PATIENCE
 
-    def heard_from(self, endpoint: bytes) -> None:
+    def heard_from(self, endpoint: int) -> None:
         """Something came from there, or it was registered anew."""
         if self._since:
             self._since.pop(endpoint, None)

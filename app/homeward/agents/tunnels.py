@@ -5,19 +5,21 @@ The kernel routes. Packets for bound home addresses reach us with their TTL alre
 host's duty is (R-285), and what we take out of a tunnel it forwards like any other packet. So TTLs are left alone here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from homeward.agents.agent_events import Forward, StopForwarding
+from homeward.agents.lingering import Lingering
 from homeward.agents.path_mtu import LEAST, PathMtus, host_unreachable, read_header, too_big
 from homeward.agents.tunnel_errors import Reachability, Report, Trouble, read_report
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import WireError
 from homeward.model.names import REGISTRATION_PORT
 from homeward.model.nat_traversal import TunnelKind
+from homeward.model.overhead import inner_mtu, layer_of
 from homeward.wire import gre, ip_in_ip, minimal_encapsulation, udp_packets, udp_tunnel
 from homeward.wire.echo import decode_echo, encode_echo
 from homeward.wire.ip_fragments import fragment, is_fragment, may_be_cut
@@ -33,12 +35,12 @@ LINGER: Final = 2.0
 _HEADERS: Final = 40  # of IPv4 and TCP, without options
 _ICMP: Final = 1
 
+_LONGEST: Final = 0xFFFF
 _OVERHEADS: Final = {
-    Encapsulation.IP_IN_IP: ip_in_ip.OVERHEAD,
-    Encapsulation.GRE: gre.OVERHEAD,
-    Encapsulation.MINIMAL: minimal_encapsulation.OVERHEAD,
+    (each, udp): _LONGEST - inner_mtu(_LONGEST, (layer_of(each, udp=udp),))
+    for each in Encapsulation
+    for udp in (False, True)
 }
-_IN_UDP: Final = udp_tunnel.OVERHEAD - ip_in_ip.OVERHEAD
 
 
 class Dropped(Enum):
@@ -87,39 +89,71 @@ class TunnelTable:
     ) -> None:
         self._address = address
         self._link_mtu = link_mtu
-        self._configured = tuple(path_mtus)
-        self._segment_mtu = segment_mtu
-        self._tunnels: dict[bytes, Forward] = {}
-        self._ways: dict[IPv4Address, tuple[int, int]] = {}
-        """By far end: how many tunnels end there (agents' are shared), and the MTU of the way as configured."""
-        self._lingering: dict[bytes, tuple[Forward, float]] = {}
+        self._tunnels: dict[int, Forward] = {}
+        self._ending_at: dict[int, int | set[int]] = {}
+        """By far end: the home address whose tunnel ends there, or all of them (agents' ends are shared)."""
+        self._lingering = Lingering()
         self._path_mtus = PathMtus()
+        self._changed: set[int] = set()
         self._reachability = Reachability()
+        self.configure(path_mtus=path_mtus, segment_mtu=segment_mtu)
 
-    def apply(self, change: Forward | StopForwarding, boot: float = 0.0) -> None:
+    def configure(self, *, path_mtus: Sequence[tuple[IPv4Network, int]], segment_mtu: int) -> None:
+        """Go by these from the next packet on."""
+        self._configured = [
+            (int(prefix.network_address), int(prefix.netmask), mtu) for prefix, mtu in path_mtus
+        ]
+        self._segment_mtu = segment_mtu
+
+    def __len__(self) -> int:
+        return len(self._tunnels)
+
+    def __iter__(self) -> Iterator[Forward]:
+        return iter(self._tunnels.values())
+
+    def apply(self, change: Forward | StopForwarding, boot: float = 0.0) -> list[Forward]:
         """Take a change over; it holds from the next packet on.
 
         A node that has moved had packets on their way from where it was: they are taken out of their tunnel for LINGER
-        seconds more.
+        seconds more. Returns the tunnels, this node's or others', out of which nothing is taken any more.
         """
-        key = change.home_address.packed
+        key = int(change.home_address)
+        closed = self._lingering.pop_ended(boot)
+        former = self._lingering.pop(key)
+        if former is not None:
+            closed.append(former)
         before = self._tunnels.pop(key, None)
-        self._lingering.pop(key, None)
-        if isinstance(change, Forward) and before is not None and before.endpoint != change.endpoint:
-            self._lingering[key] = (before, boot + LINGER)
         if isinstance(change, Forward):
             self._tunnels[key] = change
-            users, mtu = self._ways.get(change.endpoint, (0, self._mtu_towards(change.endpoint)))
-            self._ways[change.endpoint] = (users + 1, mtu)
-            self._reachability.heard_from(change.endpoint.packed)
-        if before is not None:
-            users, mtu = self._ways[before.endpoint]
-            if users > 1:
-                self._ways[before.endpoint] = (users - 1, mtu)
-            else:
-                del self._ways[before.endpoint]
-                self._path_mtus.forget(before.endpoint.packed)
-                self._reachability.heard_from(before.endpoint.packed)
+            self._begin(int(change.endpoint), key)
+        if before is None:
+            return closed
+        if isinstance(change, Forward) and _moved(before, change):
+            self._lingering.put(key, before, until=boot + LINGER)
+        else:
+            closed.append(before)
+        if not isinstance(change, Forward) or change.endpoint != before.endpoint:
+            self._end(int(before.endpoint), key)
+        return closed
+
+    def pop_closed(self, boot: float) -> list[Forward]:
+        """The tunnels whose time is over although nothing else has changed."""
+        return self._lingering.pop_ended(boot)
+
+    @property
+    def is_lingering(self) -> bool:
+        """Whether `pop_closed` will have something to say."""
+        return bool(self._lingering)
+
+    def pop_changed(self) -> set[int]:
+        """Far ends to which the way has become narrower, or wider again, by what was reported."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def ending_at(self, endpoint: int) -> list[Forward]:
+        """All tunnels that end there."""
+        keys = self._ending_at.get(endpoint, ())
+        return [self._tunnels[key] for key in ((keys,) if isinstance(keys, int) else keys)]
 
     def outbound(self, packet: bytes, boot: float) -> tuple[TunnelPacket, ...] | TellSender | Dropped:
         """What to do with a packet that the kernel routed to a home address."""
@@ -127,14 +161,14 @@ class TunnelTable:
             check_ipv4(packet)
         except WireError:
             return Dropped.MALFORMED
-        tunnel = self._tunnels.get(inner_destination(packet))
+        tunnel = self._tunnels.get(_number(inner_destination(packet)))
         if tunnel is None:
             return Dropped.NO_BINDING
         if self._loops(packet, tunnel):
             return Dropped.LOOP
         if tunnel.udp and tunnel.port is None:
             return Dropped.HALF_BOUND
-        room = self._room(tunnel, boot)
+        room = self.room(tunnel, boot)
         if len(packet) > room and not may_be_cut(packet):
             return TellSender(IPv4Address(inner_source(packet)), too_big(packet, room))
         try:
@@ -152,8 +186,13 @@ class TunnelTable:
             arrived = _opened(packet)
         except WireError:
             return Dropped.MALFORMED
-        now = self._tunnels.get(inner_source(arrived.inner))
-        tunnel = self._tunnel_from(arrived, boot)
+        key = _number(inner_source(arrived.inner))
+        now = self._tunnels.get(key)
+        tunnel = now
+        if now is not None and now.endpoint != arrived.source:
+            tunnel = self._lingering.get(key, boot)
+            if tunnel is not None and tunnel.endpoint != arrived.source:
+                tunnel = None
         if now is None or tunnel is None:
             return Dropped.SPOOFED
         if tunnel.udp or not _agreed(packet[9], arrived.inner, tunnel.encapsulation):
@@ -161,22 +200,8 @@ class TunnelTable:
         if not tunnel.reverse_tunnel:
             return Dropped.NO_REVERSE_TUNNEL
         if tunnel is now:
-            self._reachability.heard_from(tunnel.endpoint.packed)
-        return self._clamped(arrived.inner, self._room(now, boot))
-
-    def _tunnel_from(self, arrived: Decapsulated, boot: float) -> Forward | None:
-        """The tunnel that a packet came out of: its node's present one, or the one before for a little while."""
-        key = inner_source(arrived.inner)
-        tunnel = self._tunnels.get(key)
-        if tunnel is not None and tunnel.endpoint == arrived.source:
-            return tunnel
-        before, until = self._lingering.get(key, (None, 0.0))
-        if before is None or before.endpoint != arrived.source:
-            return None
-        if boot >= until:
-            del self._lingering[key]
-            return None
-        return before
+            self._reachability.heard_from(int(tunnel.endpoint))
+        return self._clamped(arrived.inner, self.room(now, boot))
 
     def inbound_udp(
         self, payload: bytes, source: IPv4Address, port: int, *, tos: int = 0, boot: float = 0.0
@@ -190,12 +215,13 @@ class TunnelTable:
             inner = udp_tunnel.unwrap(payload, TunnelKind(data.kind), outer_tos=tos)
         except (WireError, ValueError):
             return Dropped.MALFORMED
-        tunnel = self._tunnels.get(inner_source(inner))
-        if tunnel is None or not tunnel.udp or tunnel.endpoint != source:
-            return Dropped.SPOOFED
-        if tunnel.port is None:
+        key = _number(inner_source(inner))
+        now = tunnel = self._tunnels.get(key)
+        if now is not None and now.udp and now.port is None and now.endpoint == source:
             return Dropped.HALF_BOUND
-        if tunnel.port != port:
+        if now is not None and not _comes_from(now, source, port):
+            tunnel = self._lingering.get(key, boot)
+        if now is None or tunnel is None or not _comes_from(tunnel, source, port):
             return Dropped.SPOOFED
         if data.kind != tunnel.encapsulation.protocol:
             return Dropped.NOT_AGREED
@@ -204,7 +230,9 @@ class TunnelTable:
             return answer
         if not tunnel.reverse_tunnel:
             return Dropped.NO_REVERSE_TUNNEL
-        return self._admitted(inner, tunnel, boot)
+        if tunnel is now:
+            self._reachability.heard_from(int(tunnel.endpoint))
+        return self._clamped(inner, self.room(now, boot))
 
     def error_reported(self, message: bytes, boot: float) -> TellSender | None:
         """An ICMP message came: remember what it says of the way to a care-of address, and pass the news on.
@@ -213,12 +241,13 @@ class TunnelTable:
         and None is returned, as for everything that is not passed on.
         """
         report = read_report(message, self._address.packed)
-        if report is None or IPv4Address(report.outer.destination) not in self._ways:
+        endpoint = 0 if report is None else _number(report.outer.destination)
+        if report is None or endpoint not in self._ending_at:
             return None
-        endpoint = report.outer.destination
         patient = False
         if report.trouble is Trouble.TOO_BIG:
-            self._path_mtus.report(endpoint, report.mtu, boot=boot)
+            if self._path_mtus.report(endpoint, report.mtu, boot=boot):
+                self._changed.add(endpoint)
         elif report.trouble is Trouble.UNREACHABLE:
             patient = not self._reachability.report(endpoint, boot)
         tunnel = self._quoted(report)
@@ -226,29 +255,47 @@ class TunnelTable:
             return None
         sender = IPv4Address(inner_source(report.inner))
         if report.trouble is Trouble.TOO_BIG:
-            return TellSender(sender, too_big(report.inner, self._room(tunnel, boot)))
+            return TellSender(sender, too_big(report.inner, self.room(tunnel, boot)))
         return TellSender(sender, host_unreachable(report.inner))
 
     def _quoted(self, report: Report) -> Forward | None:
         """The tunnel of the packet that an error quotes, if it is one of ours as it stands now."""
         inner = read_header(report.inner)
-        tunnel = self._tunnels.get(inner.destination) if inner is not None else None
+        tunnel = self._tunnels.get(_number(inner.destination)) if inner is not None else None
         if tunnel is None or tunnel.endpoint.packed != report.outer.destination:
             return None
         return tunnel if tunnel.udp is report.in_udp else None
 
-    def _mtu_towards(self, endpoint: IPv4Address) -> int:
-        """The narrowest of what was configured."""
-        known = [mtu for prefix, mtu in self._configured if endpoint in prefix]
-        return max(LEAST, min((self._link_mtu, *known)))
-
-    def _room(self, tunnel: Forward, boot: float) -> int:
-        """How long a packet may be that goes into this tunnel in one piece."""
-        reported = self._path_mtus.mtu(tunnel.endpoint.packed, boot=boot)
-        mtu = self._ways[tunnel.endpoint][1]
+    def room(self, tunnel: Forward, boot: float) -> int:
+        """How long a packet may be that goes into this tunnel in one piece, in octets."""
+        mtu = self._link_mtu
+        if self._configured:
+            endpoint = int(tunnel.endpoint)
+            mtu = min([mtu, *(path for prefix, mask, path in self._configured if endpoint & mask == prefix)])
+        reported = self._path_mtus.mtu(int(tunnel.endpoint), boot=boot)
         if reported is not None:
             mtu = min(mtu, reported)
-        return mtu - _OVERHEADS[tunnel.encapsulation] - (_IN_UDP if tunnel.udp else 0)
+        return max(LEAST, mtu) - _OVERHEADS[tunnel.encapsulation, tunnel.udp]
+
+    def _begin(self, endpoint: int, key: int) -> None:
+        others = self._ending_at.get(endpoint)
+        if others is None:
+            self._ending_at[endpoint] = key
+        elif isinstance(others, set):
+            others.add(key)
+        elif others != key:
+            self._ending_at[endpoint] = {others, key}
+        self._reachability.heard_from(endpoint)
+
+    def _end(self, endpoint: int, key: int) -> None:
+        others = self._ending_at[endpoint]
+        if isinstance(others, set):
+            others.discard(key)
+            if others:
+                return
+        del self._ending_at[endpoint]
+        self._path_mtus.forget(endpoint)
+        self._reachability.heard_from(endpoint)
 
     def _enclose(self, packet: bytes, tunnel: Forward, room: int) -> tuple[TunnelPacket, ...]:
         """Cut before, never behind: a NAT or firewall knows nothing to do with parts of tunnel packets (R-239)."""
@@ -272,10 +319,6 @@ class TunnelTable:
                 return minimal_encapsulation.encapsulate(packet, here, there)
             case _:  # also for fragments, which have no room in minimal encapsulation (R-290)
                 return ip_in_ip.encapsulate(packet, here, there)
-
-    def _admitted(self, inner: bytes, tunnel: Forward, boot: float) -> bytes:
-        self._reachability.heard_from(tunnel.endpoint.packed)
-        return self._clamped(inner, self._room(tunnel, boot))
 
     def _clamped(self, packet: bytes, room: int) -> bytes:
         if not self._segment_mtu:
@@ -312,6 +355,18 @@ _OPENERS: Final = {
     gre.PROTOCOL: gre.decapsulate,
     minimal_encapsulation.PROTOCOL: minimal_encapsulation.decapsulate,
 }
+
+
+def _moved(before: Forward, after: Forward) -> bool:
+    return before.endpoint != after.endpoint or before.port != after.port
+
+
+def _comes_from(tunnel: Forward, source: IPv4Address, port: int) -> bool:
+    return tunnel.udp and tunnel.port == port and tunnel.endpoint == source
+
+
+def _number(address: bytes) -> int:
+    return int.from_bytes(address, "big")
 
 
 def fragment_freely(packet: bytes, room: int) -> tuple[bytes, ...]:

@@ -205,5 +205,5 @@ def refused_in(effects: Sequence[AgentEffect]) -> Refused:
 
 
 def forward_in(effects: Sequence[AgentEffect]) -> Forward:
-    """The forwarding delta."""
-    return only(effects, Forward)
+    """The forwarding delta, without the time at which it ends by itself."""
+    return replace(only(effects, Forward), expires=None)

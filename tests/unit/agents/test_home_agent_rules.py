@@ -75,6 +75,7 @@ def test_an_accepted_request() -> None:
     assert forward_in(effects) == Forward(HOME, CARE_OF, reverse_tunnel=True)
     assert [type(each) for each in effects] == [Remember, Forward, SendReply, BindingChanged]
     assert home_agent.next_deadline() == T0.boot + 301
+    assert only(effects, Forward).expires == T0.boot + 301
 
 
 @pytest.mark.rows("R-141", "R-196", "R-221")
@@ -334,10 +335,11 @@ def test_a_move_replaces_the_binding_and_the_forwarding() -> None:
     assert home_agent.next_deadline() == T0.boot + 302
 
 
-def test_a_renewal_leaves_the_forwarding_alone() -> None:
+def test_a_renewal_only_prolongs_the_forwarding() -> None:
     home_agent = _bound()
     effects = home_agent.handle(arrived(request(100)), after(100))
-    assert none(effects, Forward, StopForwarding)
+    assert only(effects, Forward) == Forward(HOME, CARE_OF, reverse_tunnel=True, expires=T0.boot + 400)
+    assert none(effects, StopForwarding)
     assert only(effects, BindingChanged).change is Change.RENEWED
     assert home_agent.next_deadline() == T0.boot + 400
 

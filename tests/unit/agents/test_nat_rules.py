@@ -81,6 +81,7 @@ def test_behind_a_listed_nat() -> None:
     assert (reply.udp_tunnel.will_tunnel, reply.udp_tunnel.forced) == (True, False)
     assert reply.udp_tunnel.keepalive == 25
     assert forward_in(effects) == Forward(HOME, NAT, reverse_tunnel=True, udp=True, port=PORT)
+    assert only(effects, Forward).expires == after(1).boot + 60
     sent = only(effects, SendReply)
     assert (sent.destination, sent.port) == (NAT, PORT)
 

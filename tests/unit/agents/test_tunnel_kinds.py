@@ -11,7 +11,7 @@ from scapy.layers.inet import IP, TCP, UDP, defragment
 
 from homeward.agents.agent_events import Forward, StopForwarding
 from homeward.agents.tunnel_errors import PATIENCE
-from homeward.agents.tunnels import Dropped, TellSender, TunnelPacket, TunnelTable
+from homeward.agents.tunnels import LINGER, Dropped, TellSender, TunnelPacket, TunnelTable
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.nat_traversal import TunnelKind
 from homeward.wire import gre, ip_in_ip, minimal_encapsulation, udp_tunnel
@@ -404,3 +404,17 @@ def test_errors_about_what_we_did_not_send() -> None:
     made.apply(StopForwarding(HOME))
     ours = packet(AGENT, CARE_OF, inner, protocol=4)
     assert made.error_reported(error(ours, kind=11, code=0), 0.0) is None
+
+
+@pytest.mark.rows("R-231")
+def test_data_on_its_way_through_the_port_before_is_taken_for_two_seconds() -> None:
+    made, inner = in_udp(), packet(HOME, PEER)
+    moved = Forward(HOME, NAT, udp=True, port=PORT + 1, reverse_tunnel=True)
+    payload = udp_tunnel.wrap(inner, TunnelKind.IP_IN_IP)
+    made.apply(moved, 100.0)
+    for port in (PORT, PORT + 1):
+        assert made.inbound_udp(payload, NAT, port, boot=100.0 + LINGER - 0.1) == inner
+    assert made.inbound_udp(payload, NAT, PORT, boot=100.0 + LINGER) is Dropped.SPOOFED
+    assert made.inbound_udp(payload, NAT, PORT + 2, boot=100.1) is Dropped.SPOOFED
+    made.apply(StopForwarding(HOME), 100.1)
+    assert made.inbound_udp(payload, NAT, PORT, boot=100.2) is Dropped.SPOOFED

@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
@@ -153,7 +154,72 @@ def test_packets_on_their_way_from_where_a_node_was_are_taken_for_two_seconds() 
     assert made.inbound(tunnelled(CARE_OF, inner), 100.0 + LINGER - 0.1) == inner
     assert made.inbound(tunnelled(CARE_OF, packet(OTHER_HOME, PEER)), 100.1) is Dropped.SPOOFED
     assert made.inbound(tunnelled(CARE_OF, inner), 100.0 + LINGER) is Dropped.SPOOFED
-    assert made.inbound(tunnelled(CARE_OF, inner), 100.1) is Dropped.SPOOFED, "what is over is forgotten"
+
+
+def closed(made: TunnelTable, change: Forward | StopForwarding, boot: float) -> list[IPv4Address]:
+    """The far ends of the tunnels out of which nothing is taken any more."""
+    return [each.endpoint for each in made.apply(change, boot)]
+
+
+@pytest.mark.rows("R-202")
+def test_it_is_told_once_when_nothing_is_taken_out_of_a_tunnel_any_more() -> None:
+    made = table()
+    first, second = (Forward(HOME, each, reverse_tunnel=True) for each in (CARE_OF, ELSEWHERE))
+    assert closed(made, replace(first, expires=9.0), 1.0) == [
+        CARE_OF
+    ]  # superseded: whoever acts on it compares
+    assert closed(made, second, 1.0) == []
+    assert made.is_lingering
+    assert made.pop_closed(1.0 + LINGER - 0.1) == []
+    assert [each.endpoint for each in made.pop_closed(1.0 + LINGER)] == [CARE_OF]
+    assert not made.is_lingering
+    assert made.pop_closed(1e9) == []
+    # There and back again within the time: each tunnel is told of when it closes for good, or is the present one.
+    assert closed(made, first, 20.0) == []
+    assert closed(made, second, 20.5) == [ELSEWHERE]
+    assert closed(made, Forward(OTHER_HOME, PEER, reverse_tunnel=True), 22.6) == [CARE_OF]
+    assert closed(made, first, 30.0) == []
+    assert closed(made, StopForwarding(HOME), 30.1) == [ELSEWHERE, CARE_OF]
+    assert not made.is_lingering
+    assert made.pop_closed(1e9) == []
+
+
+def test_all_tunnels_with_one_end_are_found_and_forgotten() -> None:
+    made = table()
+    assert [each.home_address for each in made.ending_at(int(CARE_OF))] == [HOME]
+    third = IPv4Address("10.77.0.12")
+    for home in (OTHER_HOME, third, OTHER_HOME):
+        made.apply(Forward(home, CARE_OF, reverse_tunnel=True))
+    assert {each.home_address for each in made.ending_at(int(CARE_OF))} == {HOME, OTHER_HOME, third}
+    for home in (HOME, third):
+        made.apply(Forward(home, ELSEWHERE, reverse_tunnel=True))
+    assert [each.home_address for each in made.ending_at(int(CARE_OF))] == [OTHER_HOME]
+    made.apply(StopForwarding(OTHER_HOME))
+    assert made.ending_at(int(CARE_OF)) == []
+    assert len(made) == len(made.ending_at(int(ELSEWHERE))) == 2
+
+
+@pytest.mark.rows("R-288")
+def test_ends_with_another_room_are_told_once() -> None:
+    made, big = table(), packet(PEER, HOME, bytes(1440), df=True)
+    _report(big, 1400, made)
+    assert made.pop_changed() == {int(CARE_OF)}
+    _report(big, 1400, made, boot=10.0)
+    assert made.pop_changed() == set()
+    (tunnel,) = made.ending_at(int(CARE_OF))
+    assert made.room(tunnel, 609.0) == 1380
+    assert made.room(tunnel, 610.0) == 1480
+
+
+def test_paths_and_segment_size_can_be_configured_anew() -> None:
+    made = table()
+    (tunnel,) = made
+    made.configure(path_mtus=[(IPv4Network("10.1.1.0/24"), 1300)], segment_mtu=0)
+    assert made.room(tunnel, 0.0) == 1280
+    made.configure(
+        path_mtus=[(IPv4Network("10.9.0.0/16"), 1300), (IPv4Network("0.0.0.0/0"), 400)], segment_mtu=0
+    )
+    assert made.room(tunnel, 0.0) == 556
 
 
 @pytest.mark.rows("R-202")
