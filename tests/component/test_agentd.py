@@ -6,8 +6,6 @@ from __future__ import annotations
 import base64
 import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address
@@ -36,7 +34,6 @@ from tests.component.agent_network import (
     HOME,
     OTHER_HOME,
     PEER,
-    ROOT,
     SECOND_CARE_OF,
     UNTRUSTED,
     AgentNetwork,
@@ -454,28 +451,3 @@ def test_an_interface_that_is_not_there(network: AgentNetwork, config: Path, tmp
     assert "absent" in process.text()
     assert "Traceback" not in process.text()
     assert DEVICE not in network.agent.ip("link show")
-
-
-def run_agent(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "homeward.agentd.main", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "app")},
-    )
-
-
-@pytest.mark.slow
-def test_check_and_mistakes(config: Path, tmp_path: Path) -> None:
-    right = run_agent("--config", str(config), "--check")
-    assert (right.returncode, right.stderr) == (0, "")
-    assert "2 node(s)" in right.stdout
-    config.write_text(CONFIGURATION.replace("trusted_prefixes", "trusted_prefix"))
-    for words in (["--check"], []):
-        wrong = run_agent("--config", str(config), *words)
-        assert wrong.returncode == 2
-        assert "did you mean 'trusted_prefixes'" in wrong.stderr
-        assert "Traceback" not in wrong.stderr
-    assert run_agent("--config", str(tmp_path / "absent")).returncode == 2
-    assert run_agent("--what").returncode == 2
