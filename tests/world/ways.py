@@ -21,6 +21,7 @@ from scapy.packet import Packet, Raw
 
 from homeward.adapters.home_link import ArpHomeLinks
 from homeward.adapters.kernel_switches import KernelSwitches
+from homeward.adapters.kernel_tunnels.shortcut import Shortcut
 from homeward.adapters.netlink_plan import Flowing, NetlinkPlans
 from homeward.adapters.nftables.fence import NftFence
 from homeward.adapters.tunnel_device import TunnelDevice
@@ -29,6 +30,7 @@ from homeward.model.access import AgentPath, ClearPath, HomePath, VpnPath
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.inputs import DatagramReceived
 from homeward.model.plan import AtHome, Fence, NetworkPlan, Traffic, Tunnelled, ViaAgent
+from homeward.model.tunnel_engine import TunnelEngine
 from homeward.wire import minimal_encapsulation
 from tests.world.stations import AGENT, CARE_OF, HOME, INNER, PEER, ROUTER, FarEnd, Stations
 
@@ -41,10 +43,13 @@ TUNNEL_DATA_GRE = b"\4\x2f\0\0"
 class Ways:
     """A laptop with all adapters of its data path, and the machine at the other end of its cable."""
 
-    def __init__(self, stations: Stations, state: Path) -> None:
+    def __init__(self, stations: Stations, state: Path, engine: TunnelEngine | None = None) -> None:
+        """With `engine` it is the only one that may carry packets past the process, and must be there for that."""
         self.stations = stations
+        self.engine = engine
         self.registrations = UdpRegistrations({INNER: "ipsec0"}.get)
-        self.tunnel = TunnelDevice(datagrams=self.registrations)
+        self.shortcut = Shortcut(allowed=frozenset({engine}) if engine is not None else None)
+        self.tunnel = TunnelDevice(datagrams=self.registrations, shortcut=self.shortcut)
         self.registrations.on_tunnel_data = self.tunnel.take_datagram
         self.reported: list[DatagramReceived] = []
         self.registrations.start(self.reported.append)

@@ -96,6 +96,12 @@ class Channel:
         self._service = -1
         self._ancillary: list[tuple[int, int, bytes]] = []
 
+    @property
+    def port(self) -> int:
+        """Where the tunnel begins, 0 while its path is gone."""
+        receiver = self._opened.receiver
+        return 0 if receiver is None else int(receiver.getsockname()[1])
+
     def send(self, octets: bytes, service: int) -> None:
         """Send a MIP Tunnel Data message with this type of service, never in fragments. Raises OSError."""
         receiver = self._opened.receiver

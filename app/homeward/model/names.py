@@ -14,10 +14,15 @@ VPN_INTERFACE: Final = 0x4857
 ROUTING_TABLE: Final = 434
 """The routing table that leads applications' traffic to the home device."""
 
+TUNNEL_TABLE: Final = 435
+"""The routing table with the one route that the kernel's own tunnel packets take, to the home agent."""
+
 RULE_IKE: Final = 200
 """Preference of the rule that lets the IKE engine's own packets use the main table."""
 RULE_DHCP: Final = 201
 """Preference of the rule that lets a DHCP client renew over the access link."""
+RULE_TUNNEL: Final = 208
+"""Preference of the rule that leads the kernel's own tunnel packets to TUNNEL_TABLE."""
 RULE_HOME: Final = 209
 """Preference of the rule that leads everything unmarked to ROUTING_TABLE.
 

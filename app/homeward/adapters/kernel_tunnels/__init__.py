@@ -244,6 +244,18 @@ class KernelTunnels:
         came = self._arriving.get(ends.arriving(home_address))
         return entries.counted(left) if left else (0, 0), entries.counted(came) if came else (0, 0)
 
+    def rest(self) -> None:
+        """At a mobile node: from the next packet on nothing passes, until the next `lead` or `admit`; never fails."""
+        if self._prolonging is not None:
+            self._prolonging.cancel()
+            self._prolonging = None
+        if self._alive is not None:
+            self._alive.delete(bytes(4))
+
+    def kind_of(self, link: int) -> str:
+        """The kind of a virtual device ("xfrm"), empty for others and where there is none."""
+        return self._open_control().kind_of(link)
+
     def _prolong(self) -> None:
         """Say that somebody is alive who decides, and go on saying so. Needs a running event loop at a mobile node."""
         if self._alive is None:

@@ -105,6 +105,10 @@ class HashMap:
         self._block = ctypes.create_string_buffer(
             struct.pack("=IxxxxQQQ", self.descriptor, at_key, at_value, 0), _ATTRIBUTE_OCTETS
         )
+        # The kernel refuses a deletion that says more than the key.
+        self._key_block = ctypes.create_string_buffer(
+            struct.pack("=IxxxxQ", self.descriptor, at_key), _ATTRIBUTE_OCTETS
+        )
         self._number = _SYSTEM_CALLS[platform.machine()]
 
     def put(self, key: bytes, value: bytes) -> None:
@@ -148,7 +152,8 @@ class HashMap:
     def delete(self, key: bytes) -> None:
         """No packet finds the key any more; nothing happens if it is not there."""
         self._key_buffer.raw = key
-        _library.syscall(self._number, _DELETE, self._block, _ATTRIBUTE_OCTETS)
+        if _library.syscall(self._number, _DELETE, self._key_block, _ATTRIBUTE_OCTETS) < 0:
+            assert ctypes.get_errno() == errno.ENOENT, errno.errorcode.get(ctypes.get_errno())
 
     def keys(self) -> Iterator[bytes]:
         """All keys; meant for a map that does not change meanwhile."""

@@ -4,7 +4,8 @@
 Everything that we put into the kernel is named by us (device, table, rule preferences, nftables tables), and what is
 not (settings of others' links) is written down first; so a later life undoes all by applying the empty plan.
 Unmarked traffic looks into our own table first, which leads it into the home device; packets that carry one of our
-marks skip it and meet the system's routes, and the VPN's.
+marks skip it and meet the system's routes, and the VPN's. The routes into the device name the program that may take
+packets past it, where there is one.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 import homeward.model.access as access
-from homeward.adapters.netlink_plan.rules import RULE_NEWS, RULES, tells_of_a_deleted_rule
+from homeward.adapters.netlink_plan.rules import NEWS, RULES, deleted_routes, tells_of_a_deleted_rule
 from homeward.model.errors import AdapterError, PlanError
-from homeward.model.names import HOME_DEVICE, ROUTING_TABLE
+from homeward.model.names import HOME_DEVICE, ROUTING_TABLE, TUNNEL_TABLE
 from homeward.model.plan import AtHome, Fence, Held, NetworkPlan, Traffic, Tunnelled, ViaAgent
+from homeward.model.traffic_counts import TrafficCounts
+from homeward.model.tunnel_engine import TunnelEngine
 
 log = logging.getLogger("plan")
 
@@ -36,6 +39,9 @@ The device's MTU follows each path, and so do our own segments. But the other en
 connection begins: had it heard of a trusted network's 1440, its full segments would be lost after a move outside
 wherever ICMP is filtered (R-289, S16).
 """
+
+PROGRAM: Final = "homeward_out"
+"""What routes into the device call the program that may take packets past it."""
 
 _IP_AND_TCP = 40
 
@@ -48,12 +54,19 @@ class Tunnel(Protocol):
 
     on_lost: Callable[[], None]
 
+    @property
+    def route_program(self) -> int: ...
+    @property
+    def engine(self) -> TunnelEngine | None: ...
     def attach(self, home_address: IPv4Address) -> None: ...
     def detach(self) -> None: ...
+    def clear_away(self) -> None: ...
+    def refuse_shortcut(self, why: str) -> None: ...
     def hold(self) -> None: ...
     def prepare(self, traffic: Flowing, device: int) -> None: ...
     def open(self, *, linger: bool) -> None: ...
     def counters(self) -> tuple[int, int]: ...
+    def traffic(self) -> TrafficCounts: ...
 
 
 class Wall(Protocol):
@@ -164,6 +177,14 @@ class NetlinkPlans:
         """Packets waiting and packets dropped from the holding queue."""
         return self._tunnel.counters()
 
+    def traffic(self) -> TrafficCounts:
+        """What the tunnel has carried so far."""
+        return self._tunnel.traffic()
+
+    def engine(self) -> TunnelEngine | None:
+        """What carries packets at this moment, None while they are held."""
+        return self._tunnel.engine
+
     async def close(self) -> None:
         """Let go of everything; what the plan put into the kernel stays, and without us lets nothing through."""
         if self._mending is not None:
@@ -241,7 +262,8 @@ class NetlinkPlans:
     ) -> None:
         with _Step("looking at the home device"):
             index = socket.if_nametoindex(HOME_DEVICE)
-        if self._routed == (index, home_address, destinations, mss):
+        routed = (index, home_address, destinations, mss, self._tunnel.route_program)
+        if self._routed == routed:
             return
         ip = self._route()
         with _Step("setting the home address"):
@@ -265,44 +287,62 @@ class NetlinkPlans:
                 except NetlinkError as error:
                     if error.code != errno.EEXIST:
                         raise
-        self._routed = (index, home_address, destinations, mss)
+        self._routed = (*routed[:-1], self._tunnel.route_program)
 
     async def _put_routes(
         self, index: int, home_address: IPv4Address, destinations: tuple[IPv4Network, ...], mss: int
     ) -> None:
-        ip = self._route()
         for network in destinations:
-            await ip.route(
-                "replace",
-                dst=str(network),
-                oif=index,
-                table=ROUTING_TABLE,
-                scope="link",
-                prefsrc=str(home_address),
-                metrics={"advmss": mss},
-            )
-        await self._drop_routes(keep=frozenset(destinations))
+            route = {
+                "dst": str(network),
+                "oif": index,
+                "table": ROUTING_TABLE,
+                "scope": "link",
+                "prefsrc": str(home_address),
+                "metrics": {"advmss": mss},
+            }
+            await self._put_route(route)
+        await self._drop_routes(ROUTING_TABLE, keep=frozenset(destinations))
 
-    async def _drop_routes(self, keep: frozenset[IPv4Network]) -> None:
+    async def _put_route(self, route: dict[str, Any]) -> None:
+        """A route into the device, with the program that may take packets past it where the kernel has such routes."""
+        ip, program = self._route(), self._tunnel.route_program
+        if program >= 0:
+            encapsulation = {"type": "bpf", "xmit": {"fd": program, "name": PROGRAM}}
+            try:
+                await ip.route("replace", **route, encap=encapsulation)
+            except NetlinkError as error:
+                self._tunnel.refuse_shortcut(f"no route can name a program: {error}")
+            else:
+                return
+        await ip.route("replace", **route)
+
+    async def _drop_routes(self, table: int, keep: frozenset[IPv4Network]) -> None:
         ip = self._route()
-        shown = [route async for route in await ip.get_routes(family=socket.AF_INET, table=ROUTING_TABLE)]
+        shown = [route async for route in await ip.get_routes(family=socket.AF_INET, table=table)]
         for route in shown:
             network = IPv4Network(f"{route.get('dst') or '0.0.0.0'}/{route['dst_len']}")
             if network not in keep:
-                await _quietly(
-                    ip.route("del", dst=str(network), table=ROUTING_TABLE, type=route["type"]), errno.ESRCH
-                )
+                exactly = {
+                    "dst": str(network),
+                    "table": table,
+                    "type": route["type"],
+                    "scope": route["scope"],
+                }
+                await _quietly(ip.route("del", **exactly), errno.ESRCH)
 
     async def _undo(self) -> None:
         """Leave the machine as it was found, whoever's life the traces are from. The fence goes last."""
         self._held = True
         self._open, self._routed = None, None
         ip = self._route()
+        self._tunnel.clear_away()
         with _Step("removing the routing rules"):
             for rule in RULES:
                 await _quietly(ip.rule("del", family=socket.AF_INET, **rule), errno.ENOENT)
         with _Step("removing the home routes"):
-            await self._drop_routes(keep=frozenset())
+            for table in (ROUTING_TABLE, TUNNEL_TABLE):
+                await self._drop_routes(table, keep=frozenset())
         with _Step("removing the home device"):
             self._tunnel.detach()
             await self._delete_home_device()
@@ -341,26 +381,30 @@ class NetlinkPlans:
         return self._ip
 
     def _watch_rules(self) -> None:
-        """Hear of deleted rules: systemd-networkd removes all that it does not know whenever it starts."""
+        """Hear of deleted rules and routes: systemd-networkd removes all that it does not know whenever it starts."""
         if self._rules is None:
             self._rules = socket.socket(
                 socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
             )
-            self._rules.bind((0, RULE_NEWS))
+            self._rules.bind((0, NEWS))
             asyncio.get_running_loop().add_reader(self._rules, self._look_at_rules)
 
     def _look_at_rules(self) -> None:
         assert self._rules is not None
-        deleted = False
+        wanted = frozenset(self._wanted.destinations if self._wanted is not None else ())
+        rules = routes = False
         while True:
             try:
-                deleted |= tells_of_a_deleted_rule(self._rules.recv(1 << 16))
+                octets = self._rules.recv(1 << 16)
             except BlockingIOError:
                 break
             except OSError:  # ENOBUFS: more happened than fits; assume the worst
-                deleted = True
-        if deleted:
-            self._taken_away("the routing rules")
+                rules = True
+                continue
+            rules |= tells_of_a_deleted_rule(octets)
+            routes |= not wanted.isdisjoint(deleted_routes(octets))
+        if rules or routes:
+            self._taken_away("the routing rules" if rules else "routes into the home device")
 
     def _taken_away(self, what: str) -> None:
         """Somebody deleted what is ours: carry the plan out anew, and open only what was open."""

@@ -2,7 +2,10 @@
 """The home device: a TUN that carries the home address, the queue in which its packets wait, and the ways out of it.
 
 Applications send into the device whatever the state of the world, so they see delay and never an error (house.md,
-"Held"). `open_tun` and `open_tunnel_socket` also serve the home agent's forwarding.
+"Held"). Where the kernel offers a shortcut, it carries plain packets past the device while the way is open; what is
+unusual comes here all the same, and so does everything while packets are held.
+
+`open_tun` and `open_tunnel_socket` also serve the home agent's forwarding.
 """
 
 from __future__ import annotations
@@ -22,9 +25,11 @@ from homeward.adapters.tunnel_device.outlets import (
     Opened,
     Outlet,
     UdpOutlet,
+    open_ears,
     open_outlet,
     without_mtu,
 )
+from homeward.adapters.tunnel_device.shortcut import NoShortcut, Shortcut
 from homeward.adapters.tunnel_device.sockets import (
     LONGEST,
     open_tun,
@@ -32,9 +37,12 @@ from homeward.adapters.tunnel_device.sockets import (
     receive_packet,
     set_mtu,
 )
-from homeward.model.errors import WireError
+from homeward.model.errors import AdapterError, WireError
 from homeward.model.inputs import DatagramReceived
 from homeward.model.names import HOME_DEVICE
+from homeward.model.plan import Tunnelled
+from homeward.model.traffic_counts import TrafficCounts
+from homeward.model.tunnel_engine import TunnelEngine
 from homeward.wire import ip_in_ip
 from homeward.wire.icmp_errors import fragmentation_needed
 
@@ -59,6 +67,10 @@ HELD_MTU: Final = 1400
 
 _BATCH = 64  # packets taken per wake-up, so that bulk traffic cannot starve the decisions on the same loop
 _RETRY = 0.02  # seconds until a path that refused a packet is tried again
+_IN_ORDER = 0.02  # seconds for which the shortcut waits, where younger packets come faster than they leave
+_SETTLED = (
+    0.01  # seconds until the kernel has drawn its conclusions from an ICMP message that it has also told us
+)
 _LEAST_MTU = 576
 _DONT_FRAGMENT = 0x40  # in the seventh octet of an IPv4 header
 _TCP = 6
@@ -70,14 +82,20 @@ _WAIT: Final = frozenset(
         errno.ENXIO, errno.EADDRNOTAVAIL, errno.EINVAL, errno.EPERM,
     }
 )  # fmt: skip
+_BUSY: Final = frozenset({errno.EAGAIN, errno.ENOBUFS})
 
 
 @dataclass(slots=True)
 class TunnelCounters:
-    """Packets since the device was attached, for status and tests."""
+    """Packets that this process has carried since the device was attached, for status and tests.
+
+    Those that went past the device by the shortcut are counted there: `TunnelDevice.traffic` has both.
+    """
 
     sent: int = 0
+    sent_octets: int = 0
     received: int = 0
+    received_octets: int = 0
     dropped: int = 0
     """Waited, and were pushed out of the full queue by younger ones."""
     refused_out: int = 0
@@ -95,9 +113,12 @@ class TunnelDevice:
         *,
         queue_packets: int = QUEUE_PACKETS,
         datagrams: Datagrams | None = None,
+        shortcut: Shortcut | None = None,
     ) -> None:
         self.name = name
         self._datagrams = datagrams
+        self._shortcut: Shortcut = NoShortcut() if shortcut is None else shortcut
+        self._shortcut.on_ready = self._take_shortcut
         self.counted = TunnelCounters()
         self.on_lost: Callable[[], None] = lambda: None
         """Called when somebody else deleted the device: packets are held, attach() makes it anew."""
@@ -111,6 +132,8 @@ class TunnelDevice:
         self._last: Outlet | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
+        self._in_order_until = 0.0
+        self._ears: socket.socket | None = None
 
     # --- the device ------------------------------------------------------------------------------------------------
 
@@ -121,6 +144,12 @@ class TunnelDevice:
             self._fd = open_tun(self.name)
             self._set_mtu(HELD_MTU)
             asyncio.get_running_loop().add_reader(self._fd, self._take_from_device)
+        self._shortcut.attach(socket.if_nametoindex(self.name))
+
+    @property
+    def route_program(self) -> int:
+        """The descriptor of the program that routes into the device have to name, -1 where there is none."""
+        return self._shortcut.program
 
     def detach(self) -> None:
         """Let go of the device, which stays: without a reader it lets nothing through, the deliberate block."""
@@ -131,6 +160,15 @@ class TunnelDevice:
             asyncio.get_running_loop().remove_reader(self._fd)
             os.close(self._fd)
             self._fd = None
+        self._shortcut.detach()
+
+    def clear_away(self) -> None:
+        """Have no shortcut any more, and take from links what this or an earlier life put there for it."""
+        self._shortcut.clear_away()
+
+    def refuse_shortcut(self, why: str) -> None:
+        """It cannot be used on this machine; everything comes to the device."""
+        self._shortcut.give_up(why)
 
     def _lose_device(self) -> None:
         assert self._fd is not None
@@ -138,12 +176,14 @@ class TunnelDevice:
         asyncio.get_running_loop().remove_reader(self._fd)
         os.close(self._fd)
         self._fd = None
+        self._shortcut.detach()
         self.on_lost()
 
     # --- hold and open ---------------------------------------------------------------------------------------------
 
     def hold(self) -> None:
         """From now on packets wait; never fails, never waits."""
+        self._shortcut.hold()
         if self._outlet is not None:
             self._last = self._outlet
             self._outlet = None
@@ -161,12 +201,14 @@ class TunnelDevice:
         for kept in (self._outlet, self._last):
             if kept is not None and (kept.way, kept.device) == (without_mtu(traffic), device):
                 self._ready = kept
-                return
-        home_address = IPv4Address(self._home_address)
-        outlet = open_outlet(traffic, device, home_address, datagrams=self._datagrams)
-        for receiver in outlet.receivers:
-            asyncio.get_running_loop().add_reader(receiver, self._take_from_path, outlet, receiver)
-        self._ready = outlet
+                break
+        else:
+            home_address = IPv4Address(self._home_address)
+            outlet = open_outlet(traffic, device, home_address, datagrams=self._datagrams)
+            for receiver in outlet.receivers:
+                asyncio.get_running_loop().add_reader(receiver, self._take_from_path, outlet, receiver)
+            self._ready = outlet
+        self._prepare_shortcut(self._ready, traffic, device)
 
     def open(self, *, linger: bool) -> None:
         """Let packets flow along the prepared path, those that waited first.
@@ -177,6 +219,8 @@ class TunnelDevice:
         assert outlet is not None, "prepare() comes first"
         old = self._outlet or self._last
         self._outlet, self._last = outlet, None
+        self._in_order_until = asyncio.get_running_loop().time() + _IN_ORDER
+        self._shortcut.admit()
         if old is not None and old is not outlet:
             self._end_linger()
             if linger:
@@ -190,9 +234,79 @@ class TunnelDevice:
         """Packets waiting, and packets that were dropped from the queue so far."""
         return len(self._queue), self.counted.dropped
 
+    def traffic(self) -> TrafficCounts:
+        """What has left and come in so far, through this process and past it."""
+        sent, sent_octets, received, received_octets = self._shortcut.counted()
+        counted = self.counted
+        return TrafficCounts(
+            counted.sent + sent,
+            counted.sent_octets + sent_octets,
+            counted.received + received,
+            counted.received_octets + received_octets,
+        )
+
+    @property
+    def engine(self) -> TunnelEngine | None:
+        """What carries packets at this moment, None while they are held."""
+        return None if self._outlet is None else self._shortcut.engine
+
+    # --- the shortcut ----------------------------------------------------------------------------------------------
+
+    def _prepare_shortcut(self, outlet: Outlet, traffic: Opened, device: int) -> None:
+        self._close_ears()
+        if not isinstance(traffic, Tunnelled):
+            self._shortcut.abandon()
+            return
+        self._shortcut.prepare(IPv4Address(self._home_address), traffic, link=device, port=outlet.port)
+        if self._shortcut.program >= 0:
+            try:
+                self._ears = open_ears(traffic, device)
+            except (OSError, AdapterError):
+                self._shortcut.abandon()  # nobody would hear that its packets are too long
+            else:
+                asyncio.get_running_loop().add_reader(self._ears, self._hear)
+
+    def _take_shortcut(self) -> None:
+        """Have packets go past the device from now on. What is in it already goes first, where that has an end."""
+        if self._outlet is None or self._retry is not None or not self._shortcut.may_lead:
+            return
+        self._shortcut.admit()
+        if asyncio.get_running_loop().time() < self._in_order_until:
+            self._read_device()
+            if self._queue:
+                self._try_again_later(0.0)
+                return
+        self._shortcut.lead(self._mtu)
+        if self._fd is not None:
+            self._take_from_device()
+
+    def _hear(self) -> None:
+        """A router on the way said that something was too long for it, perhaps a packet that went past us."""
+        assert self._ears is not None
+        try:
+            while True:
+                self._ears.recv(LONGEST)
+        except OSError:
+            asyncio.get_running_loop().call_later(_SETTLED, self._follow_path)
+
+    def _follow_path(self) -> None:
+        if self._outlet is not None and self._shortcut.leads:
+            self._shrink_to(self._outlet.room())
+
+    def _close_ears(self) -> None:
+        if self._ears is not None:
+            asyncio.get_running_loop().remove_reader(self._ears)
+            self._ears.close()
+            self._ears = None
+
     # --- outwards --------------------------------------------------------------------------------------------------
 
     def _take_from_device(self) -> None:
+        if self._read_device():
+            self._flush()
+
+    def _read_device(self) -> bool:
+        """Put what has come into the device behind what waits, and whether the device is there still."""
         assert self._fd is not None
         for _ in range(_BATCH):
             try:
@@ -201,19 +315,36 @@ class TunnelDevice:
                 break
             except OSError:  # EBADFD: somebody deleted the device
                 self._lose_device()
-                return
+                return False
             if not self._is_ours(packet):
-                self.counted.refused_out += 1
-                continue
+                packet = self._led_back(packet)
+                if not self._is_ours(packet):
+                    self.counted.refused_out += 1
+                    continue
             if len(self._queue) == self._queue.maxlen:
                 self.counted.dropped += 1
             self._queue.append(packet)
-        self._flush()
+        return True
+
+    def _led_back(self, packet: bytes) -> bytes:
+        """What is in a tunnel packet of the shortcut's that found no way and came back into the device."""
+        for outlet in (self._outlet, self._last, self._ready):
+            if outlet is not None:
+                try:
+                    return outlet.unwrap(packet)
+                except WireError:
+                    continue
+        return packet
 
     def _is_ours(self, packet: bytes) -> bool:
         """Whether a packet may enter the tunnel: IPv4, from the home address, not to a group (R-185 is optional)."""
         to_group = ip_in_ip.inner_destination(packet)[:1] >= b"\xe0"
-        return packet[0] >> 4 == 4 and ip_in_ip.inner_source(packet) == self._home_address and not to_group
+        return (
+            bool(packet)
+            and packet[0] >> 4 == 4
+            and ip_in_ip.inner_source(packet) == self._home_address
+            and not to_group
+        )
 
     def _flush(self) -> None:
         """Send what waits, as long as the path takes it."""
@@ -222,7 +353,7 @@ class TunnelDevice:
             return
         for _ in range(_BATCH):
             if not queue:
-                return
+                break
             packet = queue[0]
             if len(packet) > self._mtu:  # it waited, and meanwhile the path has become another one
                 self._refuse_too_long(packet, outlet)
@@ -231,8 +362,11 @@ class TunnelDevice:
             try:
                 outlet.send(packet)
                 self.counted.sent += 1
+                self.counted.sent_octets += len(packet)
             except OSError as error:
                 if error.errno in _WAIT:
+                    if error.errno not in _BUSY:
+                        self._shortcut.hold()  # it would lose what has to wait
                     self._try_again_later(_RETRY)
                     return
                 if error.errno == errno.EMSGSIZE:
@@ -241,7 +375,10 @@ class TunnelDevice:
             except WireError:
                 self.counted.refused_out += 1
             queue.popleft()
-        self._try_again_later(0.0)
+        if not queue or asyncio.get_running_loop().time() >= self._in_order_until:
+            self._take_shortcut()
+        if queue and self._retry is None:
+            self._try_again_later(0.0)
 
     def _refuse_too_long(self, packet: bytes, outlet: Outlet) -> None:
         """Drop a packet that the path cannot carry, and have TCP send it anew at once, not when its timer ends.
@@ -272,6 +409,8 @@ class TunnelDevice:
     def _set_mtu(self, mtu: int) -> None:
         set_mtu(self.name, mtu)
         self._mtu = mtu
+        if self._shortcut.leads:
+            self._shortcut.lead(mtu)
 
     # --- inwards ---------------------------------------------------------------------------------------------------
 
@@ -311,6 +450,7 @@ class TunnelDevice:
             self.counted.refused_in += 1
         else:
             self.counted.received += 1
+            self.counted.received_octets += len(inner)
 
     # --- closing ---------------------------------------------------------------------------------------------------
 
@@ -334,6 +474,7 @@ class TunnelDevice:
 
     def _close_all_outlets(self) -> None:
         self._discard_ready()
+        self._close_ears()
         self._end_linger()
         if self._last is not None:
             self._close(self._last)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -26,7 +27,7 @@ from homeward.model.access import ClearPath, Path
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import LinkError, Unavailable, WireError
 from homeward.model.inputs import DatagramReceived
-from homeward.model.names import MARK_TUNNEL, REGISTRATION_PORT
+from homeward.model.names import MARK_REGISTRATION, MARK_TUNNEL, REGISTRATION_PORT
 from homeward.model.nat_traversal import TunnelData, TunnelKind
 from homeward.model.overhead import inner_mtu, layer_of
 from homeward.model.plan import AtHome, Tunnelled, ViaAgent
@@ -46,12 +47,16 @@ Opened = Tunnelled | ViaAgent | AtHome
 
 _DONT_FRAGMENT: Final = 0x40  # in the seventh octet of an IPv4 header
 _PLACE: Final = 0x3FFF  # More Fragments, and the offset
+_UDP_HEADER: Final = 8
+_SOL_RAW, _ICMP_FILTER, _UNREACHABLE = 255, 1, 3
 _ARPHRD_ETHER: Final = 1
 
 
 class Channel(Protocol):
     """A socket that carries a tunnel in UDP to one home agent."""
 
+    @property
+    def port(self) -> int: ...
     def send(self, octets: bytes, service: int) -> None: ...
 
 
@@ -69,6 +74,8 @@ class Outlet(ABC):
     """Sockets to be read with `receive` when something has come."""
     speaker: IPv4Address | None = None
     """Who tells an application that its packet was too long; None: whoever it was sent to."""
+    port: int = 0
+    """The near end's port of a tunnel in UDP, 0 of all others."""
 
     def __init__(self, traffic: Opened, device: int) -> None:
         self.way = without_mtu(traffic)
@@ -84,6 +91,10 @@ class Outlet(ABC):
         Raises BlockingIOError when there is none, other OSErrors, and a WireError for one that must be refused.
         """
         raise BlockingIOError
+
+    def unwrap(self, packet: bytes) -> bytes:
+        """The packet of the home address in one of this way's own tunnel packets; a WireError for anything else."""
+        raise WireError("this way has no such packets")
 
     @abstractmethod
     def room(self) -> int:
@@ -128,6 +139,7 @@ class RawOutlet(Outlet):
     def __init__(self, traffic: Tunnelled, device: int) -> None:
         super().__init__(traffic, device)
         self.speaker = self._agent = traffic.home_agent
+        self._source = traffic.path.source
         self._service = 0
         self._may_fragment: bool | None = None
         self._codec = gre if traffic.encapsulation is Encapsulation.GRE else ip_in_ip
@@ -156,6 +168,13 @@ class RawOutlet(Outlet):
         if arrived.source != self._agent:
             raise WireError(f"from {arrived.source}")
         return arrived.inner
+
+    def unwrap(self, packet: bytes) -> bytes:
+        """Only IP-in-IP can have been sent by another than this."""
+        inside = ip_in_ip.decapsulate(packet)
+        if (inside.source, inside.destination) != (self._source, self._agent):
+            raise WireError(f"from {inside.source} to {inside.destination}")
+        return inside.inner
 
     def room(self) -> int:
         return _path_mtu(self._raw, self._agent) - self._codec.OVERHEAD
@@ -231,6 +250,11 @@ class UdpOutlet(Outlet):
         self._datagrams = datagrams
         self._channel = datagrams.lease(traffic.path, traffic.home_agent)
 
+    @property
+    def port(self) -> int:  # type: ignore[override]
+        """That of the registrations."""
+        return self._channel.port
+
     def send(self, inner: bytes) -> None:
         octets = self._prefix + inner if self._prefix else udp_tunnel.wrap(inner, self._kind)
         self._channel.send(octets, inner[1])
@@ -244,10 +268,18 @@ class UdpOutlet(Outlet):
             )
         return udp_tunnel.unwrap(datagram.octets, self._kind, outer_tos=service)
 
+    def unwrap(self, packet: bytes) -> bytes:
+        octets = ip_in_ip.open_outer(packet, socket.IPPROTO_UDP)
+        ports = self.port.to_bytes(2, "big") + REGISTRATION_PORT.to_bytes(2, "big")
+        if (packet[12:20], octets[:4]) != (self._path.source.packed + self._agent.packed, ports):
+            raise WireError("of another tunnel")
+        return udp_tunnel.unwrap(octets[_UDP_HEADER:], self._kind)
+
     def room(self) -> int:
         try:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-                asker.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK_TUNNEL)
+                # As the socket that has heard of it: the tunnel's own mark may have another route (R-288).
+                asker.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK_REGISTRATION)
                 asker.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, self.device)
                 asker.bind((str(self._path.source), 0))
                 return inner_mtu(_path_mtu(asker, self._agent), (self._layer,))
@@ -324,6 +356,21 @@ class HomeOutlet(Outlet):
 
     def close(self) -> None:
         self._raw.close()
+
+
+def open_ears(traffic: Tunnelled, device: int) -> socket.socket:
+    """A socket that hears what routers on this path say of packets that they could not pass on; raises as
+    `open_outlet`. What they say is the kernel's to judge: this is no more than a wake-up."""
+    ears = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP)
+    try:
+        ears.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF & ~(1 << _UNREACHABLE)))
+        ears.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, device)
+    except OSError:
+        ears.close()
+        raise
+    if isinstance(traffic.path, ClearPath):
+        keep_out_of_ipsec(ears)
+    return ears
 
 
 def _open_raw(traffic: Tunnelled, device: int, *, protocol: int, whole: bool) -> socket.socket:
