@@ -195,6 +195,7 @@ class VisitorForwarding:
         if isinstance(outcome, VisitorDrop):
             self._note(outcome.value, direction="out", inner_source=_source(packet))
             return
+        self._metrics.counts["octets-out"] += len(packet)
         self._send(outcome, code="packets-out")
         self._keepalives.used(outcome.visitor, self._boot())
 
@@ -226,7 +227,7 @@ class VisitorForwarding:
                 name = self._access.name_of(link)
                 self._tunnel(self._tunnels.from_delivery(packet, name), packet)
             else:
-                self._note("tunnel-packet-from-other-interface", link=link)
+                self._note("tunnel-packet-from-other-interface", outer_source=_source(packet), link=link)
 
     def _deliver(self, outcome: ToVisitor | VisitorDrop, source: IPv4Address) -> None:
         if isinstance(outcome, VisitorDrop):
@@ -244,6 +245,7 @@ class VisitorForwarding:
             self._note("device-refused", cause=error.strerror)
         else:
             self._metrics.counts["packets-in"] += 1
+            self._metrics.counts["octets-in"] += len(outcome.packet)
 
     # --- path MTU ---
 
@@ -286,10 +288,10 @@ class VisitorForwarding:
 
     # --- ends ---
 
-    def _note(self, code: str, **fields: object) -> None:
-        unlogged = self._metrics.count(code, self._boot())
+    def _note(self, code: str, *, outer_source: IPv4Address | str | None = None, **fields: object) -> None:
+        unlogged = self._metrics.count(code, self._boot(), source=outer_source)
         if unlogged is not None:
-            log.warning(entry(code, **fields, unlogged=unlogged or None))
+            log.warning(entry(code, outer_source=outer_source, **fields, unlogged=unlogged or None))
 
     def _let_go(self) -> None:
         loop = asyncio.get_running_loop()

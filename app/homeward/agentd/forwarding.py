@@ -137,7 +137,7 @@ class Forwarding:
         if self._device is None:  # lost, and the end is near
             return True
         if not self._inside.has(arrived.link):
-            self._note(_OUTSIDE, link=arrived.link)
+            self._note(_OUTSIDE, outer_source=arrived.source, link=arrived.link)
             return True
         outcome = self._table.inbound_udp(
             arrived.octets, arrived.source, arrived.port, tos=arrived.tos, boot=self._boot()
@@ -177,6 +177,7 @@ class Forwarding:
         outcome = self._table.outbound(packet, self._boot())
         match outcome:
             case tuple():
+                self._metrics.counts["octets-out"] += len(packet)
                 self._send(outcome)
             case TellSender():
                 self._tell_sender(outcome)
@@ -198,7 +199,7 @@ class Forwarding:
 
     def _take_packet(self, packet: bytes, link: int) -> None:
         if not self._inside.has(link):
-            self._note(_OUTSIDE, link=link)
+            self._note(_OUTSIDE, outer_source=_source(packet), link=link)
             return
         inner = self._table.inbound(packet, self._boot())
         if isinstance(inner, Dropped):
@@ -216,6 +217,7 @@ class Forwarding:
             self._note("device-refused", cause=error.strerror)
         else:
             self._metrics.counts["packets-in"] += 1
+            self._metrics.counts["octets-in"] += len(inner)
 
     # --- ICMP from within the tunnels ---
 
@@ -270,10 +272,10 @@ class Forwarding:
         except AdapterError as error:
             log.debug(entry("tunnel-errors-not-restored", cause=error))
 
-    def _note(self, code: str, **fields: object) -> None:
-        unlogged = self._metrics.count(code, self._boot())
+    def _note(self, code: str, *, outer_source: IPv4Address | str | None = None, **fields: object) -> None:
+        unlogged = self._metrics.count(code, self._boot(), source=outer_source)
         if unlogged is not None:
-            log.warning(entry(code, **fields, unlogged=unlogged or None))
+            log.warning(entry(code, outer_source=outer_source, **fields, unlogged=unlogged or None))
 
     def _let_go(self) -> None:
         if self._device is not None:
