@@ -24,7 +24,7 @@ _SYSTEM_CALLS: Final = {
     "i686": 357,
 }
 _MAP_CREATE, _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _LOAD, _UPDATE_BATCH = 0, 1, 2, 3, 4, 5, 26
-_HASH: Final = 1
+_HASH, _ARRAY_PER_PROCESSOR = 1, 6
 _LOG_OCTETS: Final = 1 << 18
 _ATTRIBUTE_OCTETS: Final = 128
 _BATCH: Final = 4096
@@ -93,11 +93,7 @@ class HashMap:
     def __init__(self, name: str, *, key: int, value: int, entries: int, preallocate: bool = True) -> None:
         self._name, self._key, self._value = name, key, value
         flags = 0 if preallocate else _NO_PREALLOCATION
-        attributes = struct.pack("=IIIIIII16s", _HASH, key, value, entries, flags, 0, 0, name.encode()[:15])
-        try:
-            self.descriptor = _bpf(_MAP_CREATE, attributes)
-        except OSError as error:
-            raise refusal(f"making the BPF map {name}", error) from error
+        self.descriptor = _make_map(name, _HASH, key=key, value=value, entries=entries, flags=flags)
         # Two buffers and one block for all calls: a hand-over is one of them, a flood of registrations thousands.
         self._key_buffer = ctypes.create_string_buffer(key)
         self._value_buffer = ctypes.create_string_buffer(value)
@@ -172,6 +168,42 @@ class HashMap:
     def close(self) -> None:
         """Let go of the map; programs that use it keep it."""
         os.close(self.descriptor)
+
+
+class Totals:
+    """Pairs of numbers to which programs add, each processor for itself. Raises as HashMap."""
+
+    _PAIR: Final = struct.Struct("=QQ")
+    _MOST_PROCESSORS: Final = 8192  # that Linux can be built for
+
+    def __init__(self, name: str, *, pairs: int) -> None:
+        self.descriptor = _make_map(
+            name, _ARRAY_PER_PROCESSOR, key=4, value=self._PAIR.size, entries=pairs, flags=0
+        )
+
+    def read(self, pair: int) -> tuple[int, int]:
+        """What all processors have added to a pair."""
+        key = ctypes.create_string_buffer(struct.pack("=I", pair), 4)
+        found = ctypes.create_string_buffer(self._PAIR.size * self._MOST_PROCESSORS)
+        at_key, at_found = ctypes.addressof(key), ctypes.addressof(found)
+        try:
+            _bpf(_LOOKUP, struct.pack("=IxxxxQQQ", self.descriptor, at_key, at_found, 0))
+        except OSError:
+            return 0, 0
+        first, second = zip(*self._PAIR.iter_unpack(found.raw), strict=True)
+        return sum(first), sum(second)
+
+    def close(self) -> None:
+        """Let go of the map; programs that use it keep it."""
+        os.close(self.descriptor)
+
+
+def _make_map(name: str, kind: int, *, key: int, value: int, entries: int, flags: int) -> int:
+    attributes = struct.pack("=IIIIIII16s", kind, key, value, entries, flags, 0, 0, name.encode()[:15])
+    try:
+        return _bpf(_MAP_CREATE, attributes)
+    except OSError as error:
+        raise refusal(f"making the BPF map {name}", error) from error
 
 
 def refusal(action: str, error: OSError) -> NotPermitted | Unavailable:
