@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -15,6 +16,9 @@ from homeward.model.profile import ReplayStyle
 from homeward.model.secret import Secret
 
 KEY_OCTETS: Final = 32
+
+_OTHER_LETTERS: Final = re.compile(r"[^A-Za-z0-9._-]")
+_LONGEST_NAME: Final = 48
 
 
 def new_key() -> Secret:
@@ -57,7 +61,8 @@ def write_secret(place: Path, node: Node) -> None:
 
 
 def _reference(node: Node) -> str:
-    return f"{_toml(node.name.replace('=', '-'))}-{int(node.association.spi):#x}"
+    """What a profile may call a secret: few characters, and not many of them."""
+    return f"{_OTHER_LETTERS.sub('-', node.name)[:_LONGEST_NAME]}-{int(node.association.spi):#x}"
 
 
 def _toml(text: str) -> str:
