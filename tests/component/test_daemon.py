@@ -14,6 +14,8 @@ from homeward.model.errors import HomewardError, PlanError
 from homeward.model.health import Severity
 from homeward.model.plan import EMPTY_PLAN, Held
 from homeward.model.status import ClientState, StatusSnapshot, Trust
+from homeward.model.traffic_counts import TrafficCounts
+from homeward.model.tunnel_engine import TunnelEngine
 from homeward.model.vpn import VpnState
 from tests.component.whole_daemon import INSIDE, OUTSIDE, Enterprise, WholeDaemon
 from tests.unit.daemon.laptop import until
@@ -69,6 +71,23 @@ async def test_inside_in_clear_outside_through_the_vpn_and_back(
     laptop.plug(INSIDE)
     await daemon.until(lambda now: now.mode is AccessMode.C)
     assert laptop.plans.is_open
+
+
+async def test_the_status_names_what_carries_packets_and_how_many_it_was(
+    daemon: WholeDaemon, laptop: Enterprise
+) -> None:
+    """How many is told to whoever asks; it is no reason to tell everybody each second."""
+    laptop.plug(INSIDE)
+    await daemon.connect()
+    inside = await daemon.until(lambda now: now.engine is not None)
+    assert inside.engine is TunnelEngine.TUN
+    laptop.plans.carried = TrafficCounts(1, 20, 3, 4000)
+    asked = await daemon.bus.status()
+    assert (asked.traffic, asked.revision) == (TrafficCounts(1, 20, 3, 4000), inside.revision)
+    laptop.plans.engine = lambda: TunnelEngine.BPF  # type: ignore[method-assign]
+    assert daemon._client is not None
+    daemon._client.redraw()
+    await daemon.until(lambda now: now.engine is TunnelEngine.BPF)
 
 
 async def test_disconnect_undoes_everything_and_forgets_the_secrets(

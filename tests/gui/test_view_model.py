@@ -21,6 +21,8 @@ from homeward.model.status import (
     StatusSnapshot,
     Trust,
 )
+from homeward.model.traffic_counts import TrafficCounts
+from homeward.model.tunnel_engine import TunnelEngine
 from homeward.model.vpn import VpnState
 from tests.gui.scripted import (
     at_home,
@@ -309,6 +311,11 @@ def test_held_traffic_is_told_with_cause_and_numbers():
     assert "gw.example.test does not answer" in shown.tooltip
 
 
+@pytest.mark.parametrize("engine", TunnelEngine)
+def test_what_carries_packets_is_named(engine):
+    assert line(view(replace(trusted(NOW), engine=engine)), "Carried by").endswith(f"({engine.value})")
+
+
 def test_a_fence_that_does_not_hold_is_told_loudly():
     snapshot = replace(blocked(NOW), blocked=Blocked("nft is missing", fence_holds=False))
     assert "does NOT hold" in line(view(snapshot), "Held")
@@ -524,6 +531,8 @@ _snapshots = st.builds(
     other_links=st.lists(_others, max_size=2).map(tuple),
     held_packets=st.integers(),
     dropped_packets=st.integers(),
+    engine=st.none() | st.sampled_from(TunnelEngine),
+    traffic=st.builds(TrafficCounts, *[st.integers()] * 4),
 )
 _seen = st.builds(
     Seen,

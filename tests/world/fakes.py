@@ -25,6 +25,8 @@ from homeward.model.instant import Instant
 from homeward.model.journal import Journal
 from homeward.model.names import REGISTRATION_PORT
 from homeward.model.plan import EMPTY_PLAN, Held, NetworkPlan
+from homeward.model.traffic_counts import TrafficCounts
+from homeward.model.tunnel_engine import TunnelEngine
 from homeward.wire.echo import decode_echo
 from homeward.wire.udp_tunnel import decode_tunnel_data
 
@@ -237,6 +239,7 @@ class FakeNetworkPlans:
         self.pause.set()
         self.waiting = 0
         self.dropped = 0
+        self.carried = TrafficCounts()
         self._holds = 0
         self._is_open = False
 
@@ -269,6 +272,12 @@ class FakeNetworkPlans:
         if tunnelled and holds == self._holds and not self._is_open:
             self.events.append("open")
         self._is_open = tunnelled and holds == self._holds
+
+    def engine(self) -> TunnelEngine | None:
+        return TunnelEngine.TUN if self._is_open else None
+
+    def traffic(self) -> TrafficCounts:
+        return self.carried
 
     def counters(self) -> tuple[int, int]:
         return self.waiting, self.dropped

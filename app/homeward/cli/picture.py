@@ -10,6 +10,8 @@ from homeward.bus.messages import ProfileSummary
 from homeward.model.access import AccessMode
 from homeward.model.health import HealthItem, Severity
 from homeward.model.status import ClientState, StatusSnapshot, Trust
+from homeward.model.traffic_counts import TrafficCounts
+from homeward.model.tunnel_engine import TunnelEngine
 from homeward.model.vpn import VpnState
 
 STATES: Final = {
@@ -36,6 +38,11 @@ _VPN: Final = {
     VpnState.MOVING: "moving to the new address",
     VpnState.WAITING: "failed, trying again soon",
     VpnState.NO_ENGINE: "the IKE daemon (charon) cannot be reached",
+}
+_ENGINES: Final = {
+    TunnelEngine.IPIP: "the kernel's tunnel device (ipip)",
+    TunnelEngine.BPF: "programs in the kernel (bpf)",
+    TunnelEngine.TUN: "homewardd itself, packet by packet (tun)",
 }
 _SIGN: Final = {Severity.INFO: "-", Severity.WARNING: "!", Severity.ALARM: "!!"}
 _LABEL_WIDTH: Final = 17
@@ -66,6 +73,10 @@ def _connected_rows(snapshot: StatusSnapshot, now: float) -> Iterator[str]:
     yield _row("Binding", _binding(snapshot, now))
     if snapshot.udp_tunnel:
         yield _row("Tunnel", "in UDP: an address translator is on the way, or the profile asks for it")
+    if snapshot.engine is not None:
+        yield _row("Carried by", _ENGINES[snapshot.engine])
+    if snapshot.traffic != TrafficCounts():
+        yield _row("Carried", _carried(snapshot.traffic))
     if snapshot.message:
         yield _row("Home agent says", f"“{shortened(snapshot.message)}”")
     yield _row("VPN", _vpn(snapshot))
@@ -75,6 +86,20 @@ def _connected_rows(snapshot: StatusSnapshot, now: float) -> Iterator[str]:
         yield _row(
             "Held traffic", f"{snapshot.held_packets} packets waiting, {snapshot.dropped_packets} dropped"
         )
+
+
+def _carried(traffic: TrafficCounts) -> str:
+    sent = f"{traffic.sent_packets} packets out ({_octets(traffic.sent_octets)})"
+    return f"{sent}, {traffic.received_packets} in ({_octets(traffic.received_octets)})"
+
+
+def _octets(count: int) -> str:
+    amount, unit = float(count), "octets"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{count} octets" if unit == "octets" else f"{amount:.1f} {unit}"
 
 
 def status_line(snapshot: StatusSnapshot | None, now: float) -> str:

@@ -139,8 +139,15 @@ class Client:
         return summarise(await asyncio.to_thread(self._profiles))
 
     def snapshot(self) -> StatusSnapshot:
-        """The present picture; never waits."""
+        """The present picture, with what has been carried until now; never waits."""
+        traffic = self._world.plans.traffic()
+        if traffic != self._snapshot.traffic:
+            self._snapshot = replace(self._snapshot, traffic=traffic)
         return self._snapshot
+
+    def redraw(self) -> None:
+        """Something changed that only the adapters know, such as what carries packets."""
+        self._draw()
 
     # --- what an adapter noticed by itself ----------------------------------------------------------------------------
 
@@ -247,6 +254,8 @@ class Client:
             health=(*self._store.health, *self._faults.values(), *drawn.health),
             held_packets=waiting,
             dropped_packets=dropped,
+            engine=self._world.plans.engine(),
+            traffic=before.traffic,
         )
         if drawn != before:
             self._snapshot = replace(drawn, revision=before.revision + 1)

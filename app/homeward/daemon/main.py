@@ -20,6 +20,7 @@ from homeward.adapters.file_journal import FileJournals
 from homeward.adapters.home_link import ArpHomeLinks
 from homeward.adapters.icmp_agents import IcmpAgents
 from homeward.adapters.kernel_switches import KernelSwitches
+from homeward.adapters.kernel_tunnels.shortcut import Shortcut
 from homeward.adapters.netlink_links import NetlinkLinks
 from homeward.adapters.netlink_plan import NetlinkPlans
 from homeward.adapters.nftables.fence import NftFence
@@ -107,7 +108,7 @@ async def _clean_up(options: argparse.Namespace) -> int:
         log.warning("the VPN could not be ended: %s", error)
     await engine.stop()
     plans = NetlinkPlans(
-        TunnelDevice(),
+        TunnelDevice(shortcut=Shortcut()),
         NftFence(),
         switches=KernelSwitches(options.runtime),
         tunnel_device=lambda _inner: None,
@@ -128,7 +129,7 @@ async def _serve(options: argparse.Namespace) -> int:
     engine = StrongSwanEngine(options.vici)
     fence = NftFence()
     registrations = UdpRegistrations(engine.tunnel_device)
-    tunnel = TunnelDevice(datagrams=registrations)
+    tunnel = TunnelDevice(datagrams=registrations, shortcut=Shortcut())
     registrations.on_tunnel_data = tunnel.take_datagram
     plans = NetlinkPlans(
         tunnel, fence, switches=KernelSwitches(options.runtime), tunnel_device=engine.tunnel_device
@@ -160,6 +161,7 @@ async def _serve(options: argparse.Namespace) -> int:
         publish=publish,
     )
     links.on_failed = client.broken
+    tunnel.on_engine = client.redraw
     fence.on_tampered = partial(client.noticed, "fence-restored")
     plans.on_mended = partial(client.noticed, "device-restored")
     plans.on_failed = partial(client.noticed, "plan-failed")

@@ -14,6 +14,7 @@ from homeward.model.status import (
     StatusSnapshot,
     Trust,
 )
+from homeward.model.tunnel_engine import TunnelEngine
 from homeward.model.vpn import VpnState
 
 INFINITE_LIFETIME: Final = 0xFFFF
@@ -184,6 +185,21 @@ def tunnel(snapshot: StatusSnapshot) -> str:
     if not snapshot.udp_tunnel:
         return ""
     return "in UDP, as an address translator is on the way or the profile asks for it"
+
+
+def engine(snapshot: StatusSnapshot) -> str:
+    """What carries the packets; empty while none are."""
+    match snapshot.engine:
+        case TunnelEngine.IPIP:
+            return "the kernel's tunnel device (ipip)"
+        case TunnelEngine.BPF:
+            return "programs in the kernel (bpf)"
+        case TunnelEngine.TUN:
+            return "the service itself, packet by packet (tun)"
+        case None:
+            return ""
+        case _:
+            assert_never(snapshot.engine)
 
 
 def said_by_home_agent(snapshot: StatusSnapshot) -> str:

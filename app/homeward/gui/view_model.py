@@ -244,7 +244,11 @@ def _lines(seen: Seen, snapshot: StatusSnapshot | None, now: float) -> tuple[Sta
     if active:
         pairs.append(("Care-of address", phrases.care_of_address(snapshot)))
         pairs.append(("Binding", phrases.binding(snapshot, now)))
-        special = (("Tunnel", phrases.tunnel(snapshot)), (_WORDS, phrases.said_by_home_agent(snapshot)))
+        special = (
+            ("Tunnel", phrases.tunnel(snapshot)),
+            ("Carried by", phrases.engine(snapshot)),
+            (_WORDS, phrases.said_by_home_agent(snapshot)),
+        )
         pairs += [(label, value) for label, value in special if value]
     if active or snapshot.vpn is not VpnState.DOWN:
         pairs.append(("VPN", phrases.vpn(snapshot)))

@@ -4,10 +4,15 @@
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address
+from typing import Final
 
 from homeward.model.access import AccessMode
 from homeward.model.health import HealthItem
+from homeward.model.traffic_counts import TrafficCounts
+from homeward.model.tunnel_engine import TunnelEngine
 from homeward.model.vpn import VpnState
+
+_NOTHING: Final = TrafficCounts()
 
 
 class ClientState(Enum):
@@ -138,3 +143,7 @@ class StatusSnapshot:
     """The last few roams, newest last."""
     held_packets: int = 0
     dropped_packets: int = 0
+    engine: TunnelEngine | None = None
+    """What carries the home address's packets, None while they are held."""
+    traffic: TrafficCounts = _NOTHING
+    """What has been carried so far. It grows without a new revision: whoever wants to see it asks."""

@@ -16,6 +16,8 @@ from homeward.model.journal import Journal
 from homeward.model.plan import NetworkPlan
 from homeward.model.profile import GatewaySettings
 from homeward.model.secret import Secret
+from homeward.model.traffic_counts import TrafficCounts
+from homeward.model.tunnel_engine import TunnelEngine
 from homeward.model.vpn import VpnReport
 
 
@@ -103,6 +105,12 @@ class NetworkPlans(Protocol):
 
     def counters(self) -> tuple[int, int]:
         """Packets waiting and packets dropped from the holding queue."""
+
+    def engine(self) -> TunnelEngine | None:
+        """What carries packets at this moment, None while they are held."""
+
+    def traffic(self) -> TrafficCounts:
+        """What has been carried so far."""
 
 
 class VpnEngine(Protocol):

@@ -12,6 +12,7 @@ from homeward.adapters.netlink_plan import Flowing, NetlinkPlans
 from homeward.model.access import AgentPath, ClearPath, HomePath
 from homeward.model.errors import PlanError
 from homeward.model.plan import AtHome, Fence, Held, NetworkPlan, Traffic, Tunnelled, ViaAgent
+from homeward.model.traffic_counts import TrafficCounts
 
 AGENT, HOME, CARE_OF = IPv4Address("10.0.0.2"), IPv4Address("10.77.0.10"), IPv4Address("10.1.1.10")
 
@@ -28,6 +29,9 @@ NARROW = plan(Tunnelled(ClearPath(2, "eth0", CARE_OF), AGENT, 1400))
 class Device:
     """The home device, as far as it matters whether it is open."""
 
+    route_program = -1
+    engine = None
+
     def __init__(self) -> None:
         self.on_lost: Callable[[], None] = lambda: None
         self.is_open = False
@@ -37,6 +41,15 @@ class Device:
 
     def detach(self) -> None:
         pass
+
+    def clear_away(self) -> None:
+        pass
+
+    def refuse_shortcut(self, why: str) -> None:
+        pass
+
+    def traffic(self) -> TrafficCounts:
+        return TrafficCounts()
 
     def hold(self) -> None:
         self.is_open = False

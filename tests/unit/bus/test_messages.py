@@ -32,6 +32,8 @@ from homeward.model.status import (
     StatusSnapshot,
     Trust,
 )
+from homeward.model.traffic_counts import TrafficCounts
+from homeward.model.tunnel_engine import TunnelEngine
 from homeward.model.vpn import VpnState
 
 FULL = StatusSnapshot(
@@ -71,6 +73,8 @@ FULL = StatusSnapshot(
     ),
     held_packets=3,
     dropped_packets=4,
+    engine=TunnelEngine.BPF,
+    traffic=TrafficCounts(1, 2, 3, 4),
 )
 
 

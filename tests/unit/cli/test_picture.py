@@ -11,6 +11,8 @@ from homeward.cli.picture import STATES, duration, profile_lines, status_line, s
 from homeward.model.access import AccessMode
 from homeward.model.health import HealthItem, Severity
 from homeward.model.status import Blocked, ClientState, Proof, SecretNeeded, StatusSnapshot, Trust
+from homeward.model.traffic_counts import TrafficCounts
+from homeward.model.tunnel_engine import TunnelEngine
 from homeward.model.vpn import VpnState
 
 OUTSIDE = StatusSnapshot(
@@ -111,6 +113,23 @@ def test_a_home_address_that_is_still_to_be_assigned() -> None:
     ]
     (line,) = profile_lines([ProfileSummary("office", "alice", gateway="gw")])
     assert line == "office            of alice, home address assigned, VPN gateway gw"
+
+
+@pytest.mark.parametrize("engine", TunnelEngine)
+def test_what_carries_packets_is_named_as_in_homeward_engines(engine: TunnelEngine) -> None:
+    lines = status_lines(replace(OUTSIDE, engine=engine), 0.0)
+    (carried,) = (line for line in lines if line.startswith("Carried by"))
+    assert carried.endswith(f"({engine.value})")
+
+
+@pytest.mark.parametrize(
+    ("octets", "words"),
+    [(999, "999 octets"), (1000, "1.0 kB"), (12_345_678, "12.3 MB"), (5 * 10**15, "5000.0 TB")],
+)
+def test_how_much_was_carried_is_told(octets: int, words: str) -> None:
+    lines = status_lines(replace(OUTSIDE, traffic=TrafficCounts(7, octets, 8, 0)), 0.0)
+    assert f"Carried           7 packets out ({words}), 8 in (0 octets)" in lines
+    assert not any(line.startswith("Carried") for line in status_lines(OUTSIDE, 0.0))
 
 
 def test_disconnected_is_short() -> None:

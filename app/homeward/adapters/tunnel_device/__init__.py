@@ -122,6 +122,9 @@ class TunnelDevice:
         self.counted = TunnelCounters()
         self.on_lost: Callable[[], None] = lambda: None
         """Called when somebody else deleted the device: packets are held, attach() makes it anew."""
+        self.on_engine: Callable[[], None] = lambda: None
+        """Called soon after something else has begun to carry packets."""
+        self._engine_told: TunnelEngine | None = None
         self._fd: int | None = None
         self._home_address = b""
         self._mtu = HELD_MTU
@@ -229,6 +232,7 @@ class TunnelDevice:
             else:
                 self._close(old)
         self._flush()
+        self._tell_engine()
 
     def counters(self) -> tuple[int, int]:
         """Packets waiting, and packets that were dropped from the queue so far."""
@@ -249,6 +253,11 @@ class TunnelDevice:
     def engine(self) -> TunnelEngine | None:
         """What carries packets at this moment, None while they are held."""
         return None if self._outlet is None else self._shortcut.engine
+
+    def _tell_engine(self) -> None:
+        if self.engine is not self._engine_told:
+            self._engine_told = self.engine
+            asyncio.get_running_loop().call_soon(self.on_engine)
 
     # --- the shortcut ----------------------------------------------------------------------------------------------
 
@@ -277,6 +286,7 @@ class TunnelDevice:
                 self._try_again_later(0.0)
                 return
         self._shortcut.lead(self._mtu)
+        self._tell_engine()
         if self._fd is not None:
             self._take_from_device()
 
