@@ -21,7 +21,7 @@ from homeward.agentd.foreign_settings import ForeignSettings
 from homeward.agentd.home_orders import HomeOrders
 from homeward.agentd.log import entry, start_logging
 from homeward.agentd.metrics_file import MetricsFile
-from homeward.agentd.service_manager import tell
+from homeward.agentd.systemd_notice import tell
 from homeward.model.errors import AdapterError, HomewardError, NotPermitted
 
 log: Final = logging.getLogger("mip")
