@@ -6,6 +6,9 @@ from typing import Final
 HOME_DEVICE: Final = "homeward0"
 """The device that carries the home address; it outlives every link and every daemon."""
 
+IPIP_DEVICE: Final = "homeward-ipip"
+"""The kernel's device for IP-in-IP, on machines that have one; what comes in by it was agreed on by nobody."""
+
 VPN_DEVICE: Final = "ipsec0"
 """The device into which the VPN is entered: charon's TUN device, or an XFRM interface where the kernel does ESP."""
 VPN_INTERFACE: Final = 0x4857

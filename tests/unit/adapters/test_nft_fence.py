@@ -82,6 +82,15 @@ def test_every_chain_drops_by_default(setting: FenceSetting) -> None:
 
 
 @pytest.mark.parametrize("setting", ALL)
+def test_the_kernels_tunnel_device_is_shut_before_anything_else_is_let_through(setting: FenceSetting) -> None:
+    found = chains(render(setting))
+    for chain, name in (("input", "iifname"), ("postrouting", "oifname")):
+        own, *others = (rule for rule in found[chain][1:] if rule != "meta nfproto ipv6 drop")
+        assert own == f'{name} {{ "lo", "homeward0" }} accept'
+        assert others[0] == f'{name} "homeward-ipip" drop'
+
+
+@pytest.mark.parametrize("setting", ALL)
 def test_nothing_is_forwarded(setting: FenceSetting) -> None:
     assert len(chains(render(setting))["forward"]) == 1
 
@@ -266,8 +275,7 @@ def test_on_the_vpn_device_only_the_home_agent_is_met() -> None:
         closed = found[chain].index(f'{word} "ipsec0" drop')
         before = found[chain][1:closed]
         assert all(
-            "10.0.0.2" in rule or '"lo"' in rule or rule == "meta nfproto ipv6 drop" or " @" in rule
-            for rule in before
+            "10.0.0.2" in rule or '"lo"' in rule or rule.endswith(" drop") or " @" in rule for rule in before
         )
 
 

@@ -34,12 +34,10 @@ from homeward.adapters.kernel_tunnels.outward import outward
 from homeward.adapters.kernel_tunnels.parts import Side
 from homeward.adapters.kernel_tunnels.traffic_control import TrafficControl
 from homeward.model.errors import AdapterError, PlanError, Unavailable
+from homeward.model.names import IPIP_DEVICE
 from homeward.model.tunnel_engine import TunnelEngine
 
-__all__ = ["NEVER", "Carrier", "Ends", "KernelTunnels", "Side", "allowed_engines"]
-
-IPIP_DEVICE: Final = "homeward-ipip"
-"""The kernel's device for IP-in-IP; what comes in by it was agreed on by nobody and goes no further."""
+__all__ = ["IPIP_DEVICE", "NEVER", "Carrier", "Ends", "KernelTunnels", "Side", "allowed_engines"]
 
 ALIVE: Final = 3.0
 """Seconds for which a mobile node's fast path goes on by itself."""

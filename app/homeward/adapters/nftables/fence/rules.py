@@ -22,6 +22,7 @@ from homeward.model.errors import PlanError
 from homeward.model.names import (
     FENCE_TABLE,
     HOME_DEVICE,
+    IPIP_DEVICE,
     MARK_IKE,
     MARK_NAME_QUERY,
     MARK_REGISTRATION,
@@ -123,7 +124,8 @@ def render(setting: FenceSetting) -> str:
     lines += _lingering_set(setting)
     lines += _chain("input", f"hook input priority {_FILTER}", _input(setting))
     lines += _chain("forward", f"hook forward priority {_FILTER}", [])
-    own = [f'oifname {{ "lo", "{HOME_DEVICE}" }} accept']
+    # What the fast path hands to the kernel's device comes by here with the home device's name, and as a tunnel packet.
+    own = [f'oifname {{ "lo", "{HOME_DEVICE}" }} accept', f'oifname "{IPIP_DEVICE}" drop']
     leaving = own + _being_wrapped(setting) + _output(setting)
     lines += _chain("postrouting", f"hook postrouting priority {_AFTER_NAT}", leaving)
     lines.append("}")
@@ -232,6 +234,7 @@ def _input(setting: FenceSetting) -> list[str]:
     rules = [
         f'iifname {{ "lo", "{HOME_DEVICE}" }} accept',
         "meta nfproto ipv6 drop",
+        f'iifname "{IPIP_DEVICE}" drop',  # it takes from anybody; ours are taken before it
         f"{_ends('iifname')} @arriving accept",
         f"{_ends('iifname')} @lingering accept",
     ]
