@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import math
@@ -11,11 +12,12 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Final, assert_never
+from typing import Final
 
 from homeward.adapters.boottime_clock import SteadyClock
 from homeward.adapters.sqlite_agent_store import SqliteAgentStore
 from homeward.agentd.companion import Companion
+from homeward.agentd.doer import Doer, udp_end
 from homeward.agentd.forwarding import Forwarding
 from homeward.agentd.home_link import HomeLink
 from homeward.agentd.inside_links import InsideLinks
@@ -27,34 +29,25 @@ from homeward.agentd.settings import AgentSettings
 from homeward.agents.agent_events import (
     AgentEffect,
     AgentInput,
-    BindingChanged,
-    Change,
     Forward,
     ProxyHomeAddress,
-    Refused,
-    ReleaseHomeAddress,
     Remember,
     RequestArrived,
-    RevocationEnded,
     SendReply,
-    SendRevocation,
     StopForwarding,
 )
 from homeward.agents.bindings import Binding
 from homeward.agents.home_agent import HomeAgent
-from homeward.model.errors import AdapterError
 from homeward.model.inputs import DeadlinePassed
 
 log: Final = logging.getLogger("mip")
-link_log: Final = logging.getLogger("links")
 
-_CHANGES: Final = {change: f"binding-{change.value}" for change in Change}
 _LONGEST_SLEEP: Final = 30.0
 """Lifetimes run on while the machine sleeps and asyncio's clock does not: look at least this often, in seconds."""
 _SOONEST: Final = 0.001
 _RETRY: Final = 1.0
-_LINES: Final = 50.0
-"""So many changes of bindings of one kind are logged at once and per second; at more, lines say how many are not."""
+_YOUNG: Final = (50_000, 20, 1000)
+"""Garbage is looked for this seldom: bindings come and go without cycles, and looking at all of 100,000 takes 0.1 s."""
 
 
 class AgentDriver:
@@ -76,11 +69,16 @@ class AgentDriver:
             metrics=self._metrics,
             tolerance=policy.timestamp_tolerance,
         )
-        self._home_link: HomeLink | None = None
+        self._doer = Doer(
+            self._listener,
+            self._forwarding,
+            metrics=self._metrics,
+            boot=self._boot,
+            binding_count=lambda: self.agent.binding_count(),
+        )
         self.control: Companion | None = None
         """Set before run(): started when everything else is ready, and stopped before it."""
         self._waiting: dict[IPv4Address, list[AgentEffect]] = {}
-        self._unapplied: dict[IPv4Address, Forward | StopForwarding] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._armed = 0.0
         self._end: asyncio.Event | None = None
@@ -110,18 +108,20 @@ class AgentDriver:
             self._forwarding.start()
             if policy.home_link is not None:
                 self._forwarding.routes.be_loose(policy.home_link)
-                self._home_link = HomeLink(
+                self._doer.home_link = HomeLink(
                     policy.home_link,
                     policy,
                     interval=self._settings.advertisement_interval,
                     clock=self._clock,
                 )
-                self._home_link.start()
+                self._doer.home_link.start()
             self._restore(self._agent)
             if self.control is not None:
                 self.control.start()
             self._warn_about_policy()
             bindings = self._agent.binding_count()
+            gc.freeze()  # what was read and restored stays
+            gc.set_threshold(*_YOUNG)
             log.info(entry("ready", address=policy.address, nodes=len(policy.nodes), bindings=bindings))
             await end.wait()
         finally:
@@ -198,7 +198,7 @@ class AgentDriver:
                 case Forward():
                     changes.append(effect)
                 case _:
-                    self._carry_out((effect,))
+                    self._doer.carry_out((effect,))
         self._keeper.start()
         self._forwarding.restore(changes)
         self._arm()
@@ -232,8 +232,7 @@ class AgentDriver:
 
     def _tick(self) -> None:
         self._timer = None
-        for change in list(self._unapplied.values()):
-            self._apply(change)
+        self._doer.retry()
         self._finish(self.agent.handle(DeadlinePassed(), self._clock.now()))
 
     # --- effects ---
@@ -250,9 +249,11 @@ class AgentDriver:
             else:
                 rest.append(effect)
         if self._keeper.commit():
-            self._carry_out(rest)
+            if self._waiting:
+                self._recovered()
+            self._doer.carry_out(rest)
         else:
-            self._carry_out(self._without_memory(rest))
+            self._doer.carry_out(self._without_memory(rest))
             if is_order:
                 log.warning(
                     entry("order-not-remembered", text="a crash before the store works again undoes it")
@@ -265,6 +266,9 @@ class AgentDriver:
             match effect:
                 case Forward() | ProxyHomeAddress():
                     self._waiting.setdefault(effect.home_address, []).append(effect)
+                case StopForwarding():
+                    self._waiting.pop(effect.home_address, None)
+                    yield effect
                 case SendReply():
                     self._metrics.counts["reply-not-remembered"] += 1
                 case _:
@@ -274,100 +278,8 @@ class AgentDriver:
         """The store works again: bindings that were made when it failed are as good as any other."""
         waiting, self._waiting = self._waiting, {}
         for effects in waiting.values():
-            self._carry_out(effects)
+            self._doer.carry_out(effects)
         self._arm()
-
-    def _carry_out(self, effects: Iterable[AgentEffect]) -> None:
-        """In their order, but what leaves by UDP last: when it arrives, packets have their way already."""
-        replies: list[SendReply | SendRevocation] = []
-        for effect in effects:
-            match effect:
-                case SendReply() | SendRevocation():
-                    replies.append(effect)
-                case Forward() | StopForwarding():
-                    self._apply(effect)
-                case BindingChanged():
-                    self._report(effect)
-                case Refused():
-                    self._complain(effect)
-                case ProxyHomeAddress() | ReleaseHomeAddress():
-                    self._tell_home_link(effect)
-                case RevocationEnded():
-                    code = "revocation-acknowledged" if effect.acknowledged else "revocation-unanswered"
-                    self._metrics.counts[code] += 1
-                    log.info(entry(code, home_address=effect.home_address, peer=effect.peer))
-                case Remember():
-                    self._keeper.note(effect.memory)
-                case _:
-                    assert_never(effect)
-        for reply in replies:
-            self._send(reply)
-
-    def _send(self, effect: SendReply | SendRevocation) -> None:
-        what = "reply" if isinstance(effect, SendReply) else "revocation"
-        try:
-            self._listener.send(effect)
-        except AdapterError as error:
-            if self._metrics.count(f"{what}-failed", self._boot()) is not None:
-                link_log.warning(entry(f"{what}-failed", cause=error))
-        else:
-            if what == "reply":
-                self._metrics.replied(effect.octets)
-            else:
-                self._metrics.counts["revocations"] += 1
-
-    def _tell_home_link(self, effect: ProxyHomeAddress | ReleaseHomeAddress) -> None:
-        if self._home_link is None:  # not started yet, or stopped
-            return
-        if isinstance(effect, ProxyHomeAddress):
-            self._home_link.proxy(effect.home_address)
-        else:
-            self._home_link.release(effect.home_address, effect.asked)
-
-    def _apply(self, change: Forward | StopForwarding) -> None:
-        self._waiting.pop(change.home_address, None)
-        self._unapplied.pop(change.home_address, None)
-        try:
-            self._forwarding.apply(change)
-        except AdapterError as error:
-            self._unapplied[change.home_address] = change
-            if self._metrics.count("forwarding-failed", self._boot()) is not None:
-                link_log.error(entry("forwarding-failed", home_address=change.home_address, cause=error))
-
-    def _report(self, effect: BindingChanged) -> None:
-        code = _CHANGES[effect.change]
-        unlogged = self._metrics.count(code, self._boot(), burst=_LINES, refill_seconds=1 / _LINES)
-        if unlogged is None:
-            return
-        binding = effect.binding
-        log.info(
-            entry(
-                code,
-                node=binding.node,
-                home_address=binding.home_address,
-                care_of_address=binding.care_of_address,
-                lifetime=binding.lifetime,
-                reverse_tunnel="yes" if binding.reverse_tunnel else "no",
-                encapsulation=binding.way.encapsulation.value,
-                udp=_udp_end(binding),
-                bindings=self.agent.binding_count(),
-                unlogged=unlogged or None,
-            )
-        )
-
-    def _complain(self, effect: Refused) -> None:
-        unlogged = self._metrics.count(effect.finding.value, self._boot(), source=effect.source)
-        if unlogged is not None:
-            log.warning(
-                entry(
-                    effect.finding.value,
-                    source=effect.source,
-                    home_address=effect.home_address,
-                    code=None if effect.code is None else int(effect.code),
-                    text=effect.text,
-                    unlogged=unlogged or None,
-                )
-            )
 
     # --- time, and the ends ---
 
@@ -375,7 +287,7 @@ class AgentDriver:
         """Have one timer run until the next deadline; most batches leave it as it is."""
         now = self._boot()
         deadline = min(self.agent.next_deadline() or math.inf, now + _LONGEST_SLEEP)
-        if self._unapplied:
+        if self._doer.has_failed:
             deadline = min(deadline, now + _RETRY)
         if self._timer is not None:
             if self._armed <= deadline:  # it comes early at worst
@@ -398,9 +310,9 @@ class AgentDriver:
             self._timer.cancel()
         if self.control is not None:
             self.control.stop()
-        if self._home_link is not None:
-            self._home_link.stop(farewell=not self._standing)
-            self._home_link = None
+        if self._doer.home_link is not None:
+            self._doer.home_link.stop(farewell=not self._standing)
+            self._doer.home_link = None
         self._listener.stop()
         try:
             self._keeper.stop()
@@ -419,7 +331,7 @@ def _described(binding: Binding, now: float) -> dict[str, object]:
         "home_address": str(binding.home_address),
         "care_of_address": str(binding.care_of_address),
         "encapsulation": binding.way.encapsulation.value,
-        "udp": _udp_end(binding),
+        "udp": udp_end(binding),
         "lifetime": binding.lifetime,
         "remaining": binding.remaining(now),
         "reverse_tunnel": binding.reverse_tunnel,
@@ -429,11 +341,3 @@ def _described(binding: Binding, now: float) -> dict[str, object]:
 
 def _entropy() -> int:
     return secrets.randbits(64)
-
-
-def _udp_end(binding: Binding) -> str | None:
-    """The other end of a tunnel in UDP, None for other tunnels."""
-    way = binding.way
-    if not way.udp:
-        return None
-    return f"{way.endpoint}:{'half-bound' if way.port is None else way.port}"

@@ -20,6 +20,7 @@ from homeward.agentd.foreign_uplink import HomeAgentPort, HomeDatagram, TooBigRe
 from homeward.agentd.inside_links import InsideLinks
 from homeward.agentd.log import entry
 from homeward.agentd.metrics import Metrics
+from homeward.agentd.noted import Noted
 from homeward.agents.advertiser import (
     AdvertisedService,
     Advertiser,
@@ -76,6 +77,7 @@ class ForeignDriver:
         self._settings = settings
         self._clock = BoottimeClock()
         self._metrics = Metrics()
+        self._note = Noted(log, self._metrics, self._boot)
         policy = settings.policy
         uplinks = InsideLinks(settings.uplinks, self._boot)
         self._port = HomeAgentPort(uplinks)
@@ -411,13 +413,6 @@ class ForeignDriver:
         self._port.stop()
         self._forwarding.stop()
         log.info(entry("stopped", visitors=len(self._agent.visitors())))
-
-    def _note(self, event: str, /, **fields: object) -> None:
-        source = fields.get("source")
-        known = source if isinstance(source, IPv4Address) else None
-        unlogged = self._metrics.count(event, self._boot(), source=known)
-        if unlogged is not None:
-            log.warning(entry(event, **fields, unlogged=unlogged or None))
 
     def _boot(self) -> float:
         return self._clock.now().boot

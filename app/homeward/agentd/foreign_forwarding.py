@@ -25,6 +25,7 @@ from homeward.agentd.foreign_uplink import HomeDatagram, TooBigReported
 from homeward.agentd.inside_links import InsideLinks
 from homeward.agentd.log import entry
 from homeward.agentd.metrics import Metrics
+from homeward.agentd.noted import Noted
 from homeward.agents.foreign_keepalives import Keepalive, Keepalives, TunnelLost
 from homeward.agents.foreign_tunnels import ToHomeAgent, ToVisitor, VisitorDrop, VisitorTunnels
 from homeward.agents.path_mtu import LEAST, read_header
@@ -66,6 +67,7 @@ class VisitorForwarding:
         self._uplinks = uplinks
         self._keepalives = keepalives
         self._metrics = metrics
+        self._note = Noted(log, self._metrics, boot)
         self._boot = boot
         self._tunnels = VisitorTunnels()
         self._routes = VisitorRoutes(VISITOR_DEVICE, mark=VISITOR_MARK)
@@ -287,11 +289,6 @@ class VisitorForwarding:
             self._routes.set_mtu(mtu)
 
     # --- ends ---
-
-    def _note(self, code: str, *, outer_source: IPv4Address | str | None = None, **fields: object) -> None:
-        unlogged = self._metrics.count(code, self._boot(), source=outer_source)
-        if unlogged is not None:
-            log.warning(entry(code, outer_source=outer_source, **fields, unlogged=unlogged or None))
 
     def _let_go(self) -> None:
         loop = asyncio.get_running_loop()
