@@ -348,7 +348,7 @@ def test_status_and_metrics(operator: Operator, laptop: Laptop, network: AgentNe
         assert "\nhomeward_agent_bindings 1\n" in shown
         assert 'homeward_agent_registration_replies_total{code="0"} 1\n' in shown
         assert figures.read_text().startswith("# HELP homeward_agent_info ")
-        assert re.search(r"^homeward_agent_store_commits \d+$", shown, re.MULTILINE)
+        assert re.search(r"^homeward_agent_store_commits_total \d+$", shown, re.MULTILINE)
         table = operator.does("bindings").out.splitlines()
         assert table[0].split() == ["HOME", "ADDRESS", "NODE", "CARE-OF", "ADDRESS", "TUNNEL", "KEY", "LEFT"]
         assert table[1].split()[:5] == [str(HOME), "laptop", str(CARE_OF), "ip-in-ip", "0x100"]

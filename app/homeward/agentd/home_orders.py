@@ -33,6 +33,16 @@ FORMAT: Final = 1
 """Of what is answered: fields may be added to it, none changes its meaning."""
 
 _PER_ANSWER: Final = 500
+_STORE_GAUGES: Final = {
+    "unsaved": "Memories that are not written down yet.",
+    "well": "1 while what is accepted can be written down; else nothing is accepted.",
+    "horizon": "Unix time up to which time stamps are refused after a loss of power.",
+}
+_STORE_COUNTERS: Final = {
+    "records": "Memories written down.",
+    "commits": "Batches of them.",
+    "failed": "Writes that failed.",
+}
 
 
 class HomeDriver(Protocol):
@@ -118,9 +128,7 @@ class HomeOrders:
     def metrics_text(self) -> str:
         """The figures in the text format of Prometheus."""
         driver = self._driver
-        store = {
-            key: value for key, value in driver.store_figures().items() if isinstance(value, int | float)
-        }
+        store = driver.store_figures()
         return exposition(
             Figures(
                 ROLE,
@@ -131,11 +139,9 @@ class HomeOrders:
                     "bindings": ("Bindings that stand.", driver.agent.binding_count()),
                     "keys": ("Security associations of mobile nodes.", driver.settings.census.keys),
                     "draining": ("1 while no new binding is made.", int(self._draining)),
-                    **{
-                        f"store_{key}": (f"The store's figure {key!r}.", value)
-                        for key, value in store.items()
-                    },
+                    **_figures(store, _STORE_GAUGES),
                 },
+                counters=_figures(store, _STORE_COUNTERS),
             )
         )
 
@@ -209,6 +215,13 @@ class HomeOrders:
     async def _back_up(self, place: Path) -> Answer:
         await asyncio.to_thread(self._driver.back_up, place)
         return {"file": str(place)}
+
+
+def _figures(store: Mapping[str, object], texts: Mapping[str, str]) -> dict[str, tuple[str, float]]:
+    found = {key: store[key] for key in texts if key in store}
+    return {
+        f"store_{key}": (texts[key], value) for key, value in found.items() if isinstance(value, int | float)
+    }
 
 
 def described(binding: Binding, now: float, retired: Set[tuple[str, int]]) -> dict[str, object]:

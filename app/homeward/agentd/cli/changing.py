@@ -34,7 +34,9 @@ def give_order(command: str, options: argparse.Namespace) -> int:
                 raise CommandFailed(f"nothing was changed: {error}") from error
             if "nodes" in answer:
                 keys = f"{answer['keys']} key(s), {answer['keys_before']} before"
-                print(f"taken over: {answer['nodes']} node(s) with {keys}; {answer['bindings']} binding(s) stand")
+                print(
+                    f"taken over: {answer['nodes']} node(s) with {keys}; {answer['bindings']} binding(s) stand"
+                )
             else:
                 print(f"taken over; {answer['visitors']} visitor(s) stay")
     return OK

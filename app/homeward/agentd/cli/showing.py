@@ -65,7 +65,7 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
             _line(
                 "bindings", f"{status['bindings']}{'; draining: no new ones' if status['draining'] else ''}"
             ),
-            _line("store", _pairs(status["store"]) or "none: a crash forgets all bindings"),
+            _line("store", _store(status["store"])),
         ]
     else:
         busy = "; busy: nobody new is let in" if status["busy"] else ""
@@ -80,6 +80,14 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
     for source in status["sources"][:_MOST_SOURCES]:
         lines.append(_line("", f"{source['kind']} from {source['prefix']}: {source['at_least']} or more"))
     return lines
+
+
+def _store(figures: Mapping[str, Any]) -> str:
+    if "commits" not in figures:
+        return "none: a crash forgets all bindings"
+    if not figures["well"]:
+        return f"{figures['file']} CANNOT BE WRITTEN, so nothing is accepted; see the log"
+    return f"{figures['file']}, {figures['records']} written since the start, {figures['unsaved']} waiting"
 
 
 def _table(command: str, found: Sequence[Mapping[str, Any]]) -> Iterable[str]:
