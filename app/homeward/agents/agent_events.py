@@ -11,8 +11,10 @@ from homeward.model.agent_memory import Memory
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.inputs import DeadlinePassed
 from homeward.model.registration import ReplyCode
+from homeward.model.values import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RequestArrived:
     """A datagram arrived on UDP port 434 through `interface`: a request, or something about revocation.
@@ -57,6 +59,7 @@ class Drain:
 AgentInput = RequestArrived | RevokeBinding | RevokeNode | Drain | DeadlinePassed
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Remember:
     """Write this down before any effect that follows is carried out: after a crash it must still be known."""
@@ -64,6 +67,7 @@ class Remember:
     memory: Memory
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class SendReply:
     """Send a Registration Reply from port 434 of `source` to where the request came from.
@@ -91,6 +95,7 @@ class SendRevocation:
     source: IPv4Address
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Forward:
     """From now on tunnel packets for `home_address` to `endpoint`, and take them out of its tunnel if `reverse_tunnel`.
@@ -149,6 +154,7 @@ class Change(Enum):
     EXPIRED = "expired"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class BindingChanged:
     """For the log: `binding` is the new one, or the one that is gone."""

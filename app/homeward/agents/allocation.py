@@ -5,37 +5,41 @@ The same NAI gets the same address again while that is possible: it keeps what i
 a new life begins its search where the former one did, at a place that follows from the NAI.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
-from homeward.agents.policy import AgentPolicy, Identity, Node
+from homeward.agents.nodes import Identity, Node, NodeTable
 
 
 class HomeAddresses:
-    """Who has which home address. `in_use` says whether an address has a binding: then nobody else gets it."""
+    """Who has which home address. `in_use` says whether an address has a binding: then nobody else gets it.
 
-    def __init__(self, policy: AgentPolicy, in_use: Callable[[IPv4Address], bool]) -> None:
-        fixed = {node.home_address for node in policy.nodes if node.home_address is not None}
-        self._fixed = frozenset(fixed)
-        self._pools = frozenset(node.home_addresses for node in policy.nodes if node.home_addresses)
-        self._never = self._fixed | {policy.address}
+    `agent` is the home agent's own address, which nobody gets.
+    """
+
+    def __init__(self, nodes: NodeTable, agent: IPv4Address, in_use: Callable[[IPv4Address], bool]) -> None:
+        self._nodes = nodes
+        self._agent = agent
         self._in_use = in_use
         self._given: dict[Identity, IPv4Address] = {}
         self._holders: dict[IPv4Address, Identity] = {}
 
+    def adopt(self, nodes: NodeTable) -> None:
+        """Go by other nodes: those that remain keep what they got, where they still may have it."""
+        self._nodes = nodes
+        before, self._given, self._holders = self._given, {}, {}
+        for node in nodes if before else ():
+            if node.identity in before:
+                self.restore(node, before[node.identity])
+
     def covers(self, address: IPv4Address) -> bool:
         """Whether this is a home address, given away or not."""
-        return address in self._fixed or any(address in pool for pool in self._pools)
-
-    def prefixes(self) -> tuple[IPv4Network, ...]:
-        """All home addresses there can be."""
-        return tuple(sorted({*map(IPv4Network, self._fixed), *self._pools}))
+        return int(address) in self._nodes or any(address in pool for pool in self._nodes.pools)
 
     def holder(self, address: IPv4Address) -> Identity:
         """Whose home address it is: that of the node which has it, or which got it."""
-        return self._holders.get(address, address)
+        got_it = self._holders.get(address) if self._holders else None
+        return int(address) if got_it is None else got_it
 
     def held(self, node: Node) -> IPv4Address | None:
         """The home address that the node has or got, if any."""
@@ -45,13 +49,6 @@ class HomeAddresses:
         """A former life, or a former policy, gave the node this address."""
         if node.home_addresses is not None and self._usable(address, node.home_addresses):
             self._give(node.identity, address)
-
-    def inherit(self, before: HomeAddresses, nodes: Iterable[Node]) -> None:
-        """What these nodes got under another policy is still theirs, where this one allows it."""
-        for node in nodes:
-            address = before._given.get(node.identity)
-            if address is not None:
-                self.restore(node, address)
 
     def expected(self, node: Node, wish: IPv4Address) -> IPv4Address:
         """What a reply names while nobody has proved anything: nothing is given away by it."""
@@ -66,7 +63,7 @@ class HomeAddresses:
         Only for a node that has proved who it is.
         """
         if node.home_addresses is None:
-            return node.home_address if wish.is_unspecified or wish == node.home_address else None
+            return node.home_address if wish == node.home_address or wish.is_unspecified else None
         if wish.is_unspecified:
             return self._given.get(node.identity) or self._search(node, node.home_addresses)
         return wish if self._take(node, node.home_addresses, wish) else None
@@ -103,7 +100,7 @@ class HomeAddresses:
                 yield address
 
     def _usable(self, address: IPv4Address, pool: IPv4Network) -> bool:
-        if address not in pool or address in self._never:
+        if address not in pool or address == self._agent or int(address) in self._nodes:
             return False
         ends = (pool.network_address, pool.broadcast_address)
         return pool.prefixlen > 30 or address not in ends  # the pool may be the whole of a link's prefix

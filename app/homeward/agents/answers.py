@@ -9,13 +9,15 @@ from homeward.agents.claims import Claim
 from homeward.agents.policy import AgentPolicy
 from homeward.agents.verdicts import Denial
 from homeward.model.nat_traversal import UdpTunnelReply
-from homeward.model.registration import Identification, RegistrationReply, ReplyCode, RequestFlags
+from homeward.model.registration import Identification, RegistrationReply, ReplyCode
 from homeward.model.relay import HomeToForeign
 from homeward.model.revocation import RevocationSupport
+from homeward.model.values import quick
 from homeward.wire import registration as codec
 from homeward.wire import relay
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a reply says besides its code. `may_vouch` is whether a word about trust is possible at all."""
@@ -32,9 +34,9 @@ class Answer:
 
 def acceptance(policy: AgentPolicy, claim: Claim, answer: Answer) -> SendReply:
     """One binding for each node: who asked for more is told so, and 1 is as much a success as 0 (R-159, R-197)."""
-    simultaneous = RequestFlags.SIMULTANEOUS in claim.request.flags
-    code = ReplyCode.ACCEPTED_WITHOUT_SIMULTANEOUS_BINDINGS if simultaneous else ReplyCode.ACCEPTED
-    return _send(policy, claim, code, answer)
+    if claim.request.flags.simultaneous:
+        return _send(policy, claim, ReplyCode.ACCEPTED_WITHOUT_SIMULTANEOUS_BINDINGS, answer)
+    return _send(policy, claim, ReplyCode.ACCEPTED, answer)
 
 
 def denial(
@@ -57,8 +59,9 @@ def refusal(claim: Claim, denied: Denial, *, told: bool) -> Refused:
 
 def _send(policy: AgentPolicy, claim: Claim, code: ReplyCode, answer: Answer) -> SendReply:
     arrived, request = claim.arrived, claim.request
+    source = arrived.source
     vouches = answer.may_vouch and policy.networks.vouches(
-        arrived.source, arrived.interface, care_of_address=request.care_of_address
+        source, arrived.interface, care_of_address=request.care_of_address
     )
     reply = RegistrationReply(
         code,
@@ -71,15 +74,17 @@ def _send(policy: AgentPolicy, claim: Claim, code: ReplyCode, answer: Answer) ->
         udp_tunnel=answer.udp_tunnel,
         revocation_support=answer.revocation_support,
     )
-    octets = relay.answer_foreign_agent(
-        codec.encode_reply(reply, claim.node.association),
-        answer.to_foreign_agent or HomeToForeign(),
-        foreign_home=None if claim.relay is None else claim.relay.association,
-    )
+    octets = codec.encode_reply(reply, claim.node.association)
+    if answer.to_foreign_agent is not None or claim.relay is not None:
+        octets = relay.answer_foreign_agent(
+            octets,
+            answer.to_foreign_agent or HomeToForeign(),
+            foreign_home=None if claim.relay is None else claim.relay.association,
+        )
     return SendReply(
         octets,
-        arrived.source,
+        source,
         port=arrived.source_port,
         source=arrived.destination if arrived.unicast else policy.address,
-        interface=arrived.interface if arrived.source == request.home_address else None,
+        interface=arrived.interface if source == request.home_address else None,
     )

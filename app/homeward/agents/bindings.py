@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The mobility binding list of a home agent: one care-of address for each home address (RFC 5944 section 3.8.1)."""
 
-import heapq
+import struct
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from ipaddress import IPv4Address
 
+from homeward.agents.expiries import Expiries
+from homeward.model import lifetime as lifetimes
+from homeward.model.agent_memory import RevocationPeer
 from homeward.model.encapsulation import Encapsulation
-from homeward.model.registration import LIFETIME_INFINITE, Identification, MobilitySecurityAssociation, Spi
-from homeward.wire.extensions import ExtensionType
-
-_HEAP_SLACK = 64
+from homeward.model.registration import Identification, Spi
+from homeward.model.values import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Way:
     """How packets get to a care-of address: the outer end of the tunnel, and what the tunnel is made of.
@@ -28,36 +30,14 @@ class Way:
     port: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RevocationPeer:
-    """Who announced that it understands revocation of this binding, and how to talk to it (RFC 3543 section 3.2).
-
-    `protection` is MN-HA for a mobile node itself, FA-HA for its foreign agent. `announced` is the time stamp that it
-    was told, `heard` its own; `inform` says whether the I bit was agreed on.
-    """
-
-    address: IPv4Address
-    port: int
-    association: MobilitySecurityAssociation
-    _: KW_ONLY
-    protection: ExtensionType
-    announced: int
-    heard: int
-    inform: bool = False
-
-    @property
-    def is_foreign_agent(self) -> bool:
-        """Whether it is the foreign agent, not the mobile node itself."""
-        return self.protection is ExtensionType.FOREIGN_HOME_AUTHENTICATION
-
-
+@quick
 @dataclass(frozen=True, slots=True)
 class Binding:
     """A home address is reachable at a care-of address, for `lifetime` seconds from `since` (boot time).
 
     `way` is how its packets get there. `reverse_tunnel` says whether the mobile node asked for one (T bit); without it
     nothing of its is decapsulated. `spi` names the association that it rests on. `co_located` is the D bit: the mobile
-    node itself, not a foreign agent, is the tunnel's other end.
+    node itself, not a foreign agent, is the tunnel's other end. `revocation` is who understands that it is revoked.
     """
 
     home_address: IPv4Address
@@ -76,62 +56,141 @@ class Binding:
     @property
     def expires(self) -> float | None:
         """Boot time at which it ends by itself; None for ever."""
-        return None if self.lifetime == LIFETIME_INFINITE else self.since + self.lifetime
+        return lifetimes.ends_at(self.since, self.lifetime)
 
     def remaining(self, boot: float) -> int:
         """Whole seconds left, as a Lifetime field says it; never more than was granted."""
-        if self.lifetime == LIFETIME_INFINITE:
-            return LIFETIME_INFINITE
-        return max(0, int(self.since + self.lifetime - boot))
+        return lifetimes.remaining(self.since, self.lifetime, boot)
+
+
+_TIMES = struct.Struct("!dH")  # since, lifetime
+_REST = struct.Struct(
+    "!QIIIBBH"
+)  # identification, SPI, care-of address, endpoint, encapsulation, flags, port
+_PEER = struct.Struct("!IHIIIB")
+_REST_AT = _TIMES.size
+_NAME_AT = _REST_AT + _REST.size
+_REVERSE_TUNNEL, _CO_LOCATED, _UDP, _HALF_BOUND, _REVOCABLE = 1, 2, 4, 8, 16
+_FOREIGN_AGENT, _INFORM = 1, 2
+_ENCAPSULATIONS = {each.protocol: each for each in Encapsulation}
 
 
 class BindingTable:
-    """All bindings, and which of them ends next; every operation takes at most logarithmic time."""
+    """All bindings, and which of them ends next; every operation takes at most logarithmic time.
+
+    Each is a run of octets until it is asked for, since as objects they would need six times as much room.
+    """
 
     def __init__(self) -> None:
-        self._bindings: dict[IPv4Address, Binding] = {}
-        self._expiries: list[tuple[float, IPv4Address]] = []
+        self._packed: dict[int, bytes] = {}
+        self._expiries = Expiries(self._end_of)
 
     def __len__(self) -> int:
-        return len(self._bindings)
+        return len(self._packed)
 
     def __iter__(self) -> Iterator[Binding]:
-        return iter(self._bindings.values())
+        for home_address, packed in self._packed.items():
+            yield _unpack(IPv4Address(home_address), packed)
+
+    def __contains__(self, home_address: IPv4Address) -> bool:
+        """Whether the home address has a binding."""
+        return int(home_address) in self._packed
 
     def get(self, home_address: IPv4Address) -> Binding | None:
         """The binding of a home address, if there is one."""
-        return self._bindings.get(home_address)
+        packed = self._packed.get(int(home_address))
+        return None if packed is None else _unpack(home_address, packed)
 
     def put(self, binding: Binding) -> None:
         """Make this the only binding of its home address."""
-        self._bindings[binding.home_address] = binding
-        if binding.expires is not None:
-            heapq.heappush(self._expiries, (binding.expires, binding.home_address))
-        # Each renewal leaves its predecessor's entry behind; throw those away before they outnumber the bindings.
-        if len(self._expiries) > 2 * len(self._bindings) + _HEAP_SLACK:
-            live = [(each.expires, each.home_address) for each in self if each.expires is not None]
-            heapq.heapify(live)
-            self._expiries = live
+        key = int(binding.home_address)
+        before = self._end_of(key)
+        self._packed[key] = _pack(binding)
+        self._expiries.note(key, before=before)
 
     def remove(self, home_address: IPv4Address) -> Binding | None:
         """Take the binding out and return it; None when there is none."""
-        return self._bindings.pop(home_address, None)
+        packed = self._packed.pop(int(home_address), None)
+        return None if packed is None else _unpack(home_address, packed)
 
     def next_expiry(self) -> float | None:
         """Boot time at which the next binding ends, None when none ever does."""
-        while self._expiries and not self._is_current(self._expiries[0]):
-            heapq.heappop(self._expiries)
-        return self._expiries[0][0] if self._expiries else None
+        return self._expiries.next()
 
     def expire(self, boot: float) -> list[Binding]:
         """Take out and return every binding whose lifetime is over at `boot`."""
         gone: list[Binding] = []
-        while (due := self.next_expiry()) is not None and due <= boot:
-            _, home_address = heapq.heappop(self._expiries)
-            gone.append(self._bindings.pop(home_address))
+        while (key := self._expiries.due(boot)) is not None:
+            gone.append(_unpack(IPv4Address(key), self._packed.pop(key)))
         return gone
 
-    def _is_current(self, entry: tuple[float, IPv4Address]) -> bool:
-        expires, home_address = entry
-        binding = self._bindings.get(home_address)
-        return binding is not None and binding.expires == expires
+    def _end_of(self, key: int) -> float | None:
+        packed = self._packed.get(key)
+        return None if packed is None else lifetimes.ends_at(*_TIMES.unpack_from(packed))
+
+
+def _pack(binding: Binding) -> bytes:
+    way, peer = binding.way, binding.revocation
+    return b"".join(
+        (
+            _TIMES.pack(binding.since, binding.lifetime),
+            _REST.pack(
+                binding.identification,
+                binding.spi,
+                int(binding.care_of_address),
+                int(way.endpoint),
+                way.encapsulation.protocol,
+                (_REVERSE_TUNNEL if binding.reverse_tunnel else 0)
+                | (_CO_LOCATED if binding.co_located else 0)
+                | (_UDP if way.udp else 0)
+                | (_HALF_BOUND if way.port is None else 0)
+                | (0 if peer is None else _REVOCABLE),
+                way.port or 0,
+            ),
+            b"" if peer is None else _pack_peer(peer),
+            binding.node.encode(),
+        )
+    )
+
+
+def _unpack(home_address: IPv4Address, packed: bytes) -> Binding:
+    since, lifetime = _TIMES.unpack_from(packed)
+    identification, spi, care_of, end, protocol, flags, port = _REST.unpack_from(packed, _REST_AT)
+    care_of_address = IPv4Address(care_of)
+    revocable = flags & _REVOCABLE
+    return Binding(
+        home_address,
+        care_of_address,
+        node=packed[_NAME_AT + _PEER.size if revocable else _NAME_AT :].decode(),
+        spi=spi,
+        identification=identification,
+        lifetime=lifetime,
+        since=since,
+        reverse_tunnel=bool(flags & _REVERSE_TUNNEL),
+        co_located=bool(flags & _CO_LOCATED),
+        way=Way(
+            care_of_address if end == care_of else IPv4Address(end),
+            _ENCAPSULATIONS[protocol],
+            udp=bool(flags & _UDP),
+            port=None if flags & _HALF_BOUND else port,
+        ),
+        revocation=_unpack_peer(packed) if revocable else None,
+    )
+
+
+def _pack_peer(peer: RevocationPeer) -> bytes:
+    flags = (_FOREIGN_AGENT if peer.is_foreign_agent else 0) | (_INFORM if peer.inform else 0)
+    return _PEER.pack(int(peer.address), peer.port, peer.spi, peer.announced, peer.heard, flags)
+
+
+def _unpack_peer(packed: bytes) -> RevocationPeer:
+    address, port, spi, announced, heard, flags = _PEER.unpack_from(packed, _NAME_AT)
+    return RevocationPeer(
+        IPv4Address(address),
+        port,
+        spi,
+        is_foreign_agent=bool(flags & _FOREIGN_AGENT),
+        announced=announced,
+        heard=heard,
+        inform=bool(flags & _INFORM),
+    )

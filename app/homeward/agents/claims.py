@@ -4,31 +4,35 @@
 Everything that is answered by silence is sorted out before any digest is computed (R-94, R-193, R-195).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 from ipaddress import IPv4Address
 
 from homeward.agents.agent_events import Refused, RequestArrived
+from homeward.agents.bindings import Binding
 from homeward.agents.findings import Finding
 from homeward.agents.ingress import Origin, TrustedNetworks
-from homeward.agents.policy import AgentPolicy, ForeignAgentPeer, Identity, Node
-from homeward.model.agent_memory import KeptBinding
+from homeward.agents.nodes import Identity, Node, NodeTable
+from homeward.agents.policy import AgentPolicy, ForeignAgentPeer
 from homeward.model.errors import ProfileError, WireError
 from homeward.model.registration import (
     LIFETIME_DEREGISTER,
     MobilitySecurityAssociation,
     RegistrationRequest,
-    RequestFlags,
     Spi,
 )
 from homeward.model.relay import ForeignToHome
+from homeward.model.values import quick
 from homeward.wire import authenticator, relay
 from homeward.wire import registration as codec
-from homeward.wire.decoded import DecodedReply, DecodedRequest
+from homeward.wire.decoded import Authentication, DecodedReply, DecodedRequest
 from homeward.wire.extensions import ExtensionType
 
 FOREIGN_HOME = ExtensionType.FOREIGN_HOME_AUTHENTICATION
+_FOREIGN_HOME = int(FOREIGN_HOME)
 
 
 class ForeignAgentProof(Enum):
@@ -40,6 +44,7 @@ class ForeignAgentProof(Enum):
     WRONG = "its foreign agent's authenticator does not fit the key"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A request whose sender names an association of ours; `proved` is asked once its digest is to be computed.
@@ -63,9 +68,14 @@ class Claim:
         return self.decoded.message
 
     @property
+    def authentication(self) -> Authentication:
+        """By which the mobile node claims to have made it."""
+        return self.decoded.authentications[0]
+
+    @property
     def co_located(self) -> bool:
         """The D bit: the mobile node itself is to be the tunnel's other end."""
-        return RequestFlags.DECAPSULATE_SELF in self.request.flags
+        return self.decoded.message.flags.co_located
 
     def is_proved(self) -> bool:
         """Whether the mobile node made the request."""
@@ -92,14 +102,8 @@ class ClaimReader:
 
     def __init__(self, policy: AgentPolicy) -> None:
         self._networks: TrustedNetworks = policy.networks
-        self._nodes: dict[tuple[IPv4Address | str, Spi], Node] = {}
-        for node in policy.nodes:
-            for name in {node.home_address, node.nai} - {None}:
-                assert name is not None
-                key = (name, node.association.spi)
-                if key in self._nodes:
-                    raise ProfileError(f"two nodes have {_called(name)} and SPI {key[1]}")
-                self._nodes[key] = node
+        self._nodes = policy.nodes if isinstance(policy.nodes, NodeTable) else NodeTable(policy.nodes)
+        self._revoked: set[str] = set()
         self._foreign_agents: dict[IPv4Address, list[ForeignAgentPeer]] = {}
         for peer in policy.foreign_agents:
             known = self._foreign_agents.setdefault(peer.address, [])
@@ -107,22 +111,37 @@ class ClaimReader:
                 raise ProfileError(f"two foreign agents have address {peer.address} and SPI {peer.spi}")
             known.append(peer)
 
+    @property
+    def nodes(self) -> NodeTable:
+        """All nodes of the policy, those that are revoked included."""
+        return self._nodes
+
     def node(self, identity: Identity, spi: int) -> Node | None:
-        """The node of that identity which has an association with this index."""
-        return self._nodes.get((identity, Spi(spi)))
+        """The node that is remembered by this, with the association of that index, unless it is revoked."""
+        return self._unless_revoked(self._nodes.find(identity, spi))
 
-    def forget(self, name: str) -> tuple[Node, ...]:
-        """Accept no association of the node with that name any more; what it was."""
-        gone = tuple({id(node): node for node in self._nodes.values() if node.name == name}.values())
-        self._nodes = {key: node for key, node in self._nodes.items() if node.name != name}
-        return gone
+    def revoke(self, name: str) -> list[Node]:
+        """Accept no association of the node with that name any more; the node, once for each of them."""
+        known = [] if name in self._revoked else self._nodes.called(name)
+        self._revoked.add(name)
+        return known
 
-    def revoker(self, kept: KeptBinding, node: Node) -> MobilitySecurityAssociation | None:
-        """The association under which a binding that was written down can be revoked, if we still share it."""
-        peer = kept.revocation
-        if peer is None or not peer.is_foreign_agent:
-            return node.association
-        known = self.foreign_agents_at(peer.address, kept.care_of_address)
+    def keeps(self, binding: Binding, identity: Identity, before: ClaimReader) -> bool:
+        """Whether what a binding rests on is still there: the association, and the right to the home address."""
+        old, new = before.node(identity, binding.spi), self.node(identity, binding.spi)
+        if old is None or new is None or not authenticator.is_same(old.association, new.association):
+            return False
+        return new.home_addresses is None or binding.home_address in new.home_addresses
+
+    def revoker(self, binding: Binding, identity: Identity) -> MobilitySecurityAssociation | None:
+        """The association under which it can be revoked: None where nobody understands that, or none is shared."""
+        peer = binding.revocation
+        if peer is None:
+            return None
+        if not peer.is_foreign_agent:
+            node = self._nodes.find(identity, peer.spi)
+            return None if node is None else node.association
+        known = self.foreign_agents_at(peer.address, binding.care_of_address)
         return next((each.association for each in known if each.spi == peer.spi), None)
 
     def read(self, arrived: RequestArrived) -> Claim | Refused:
@@ -158,21 +177,22 @@ class ClaimReader:
 
     def refuse_outsider(self, arrived: RequestArrived) -> Refused | None:
         """Silence for whoever is not inside: nobody else learns that there is an agent."""
-        match self._networks.origin(arrived.source, arrived.interface):
-            case Origin.WRONG_INTERFACE as origin:
-                text = f"{origin.value} ({arrived.interface})"
-                return Refused(Finding.WRONG_INTERFACE, text, source=arrived.source)
-            case Origin.WRONG_SOURCE as origin:
-                return Refused(Finding.WRONG_SOURCE, origin.value, source=arrived.source)
-            case Origin.INSIDE:
-                return None
+        origin = self._networks.origin(arrived.source, arrived.interface)
+        if origin is Origin.INSIDE:
+            return None
+        if origin is Origin.WRONG_INTERFACE:
+            text = f"{origin.value} ({arrived.interface})"
+            return Refused(Finding.WRONG_INTERFACE, text, source=arrived.source)
+        return Refused(Finding.WRONG_SOURCE, origin.value, source=arrived.source)
 
     def foreign_agents_at(
         self, source: IPv4Address, care_of_address: IPv4Address
     ) -> tuple[ForeignAgentPeer, ...]:
         """The foreign agents that may send from there; behind a listed NAT, those of that care-of address."""
+        if not self._foreign_agents:
+            return ()
         known = self._foreign_agents.get(source, ())
-        if not known and source in self._networks.nats:
+        if not known and self._networks.is_nat(source):
             known = self._foreign_agents.get(care_of_address, ())
         return tuple(known)
 
@@ -183,8 +203,10 @@ class ClaimReader:
 
         A co-located node that registers through a foreign agent behind a NAT names neither: only the index tells.
         """
+        if not self._foreign_agents:
+            return None
         known: Iterable[ForeignAgentPeer] = self.foreign_agents_at(source, request.care_of_address)
-        hidden = RequestFlags.DECAPSULATE_SELF in request.flags and source in self._networks.nats
+        hidden = request.flags.co_located and self._networks.is_nat(source)
         if not known and hidden:
             known = [each for peers in self._foreign_agents.values() for each in peers if each.spi in spis]
         named = [each for each in known if each.spi in spis]
@@ -192,27 +214,24 @@ class ClaimReader:
 
     def _node(self, request: RegistrationRequest, spi: Spi) -> Node | None:
         """By its home address, where it has one; else by its NAI (RFC 2794 section 2)."""
-        node = None
-        if not request.home_address.is_unspecified:
-            node = self._nodes.get((request.home_address, spi))
+        home_address = int(request.home_address)
+        node = self._nodes.find(home_address, spi) if home_address else None
         if node is None and request.nai is not None:
-            node = self._nodes.get((request.nai, spi))
-            fixed = None if node is None else node.home_address
-            if fixed is not None and not request.home_address.is_unspecified:
+            node = self._nodes.find_nai(request.nai, spi)
+            if node is not None and node.home_address is not None and home_address:
                 return None  # it has an address of its own, and that is another one
-        return node
+        return self._unless_revoked(node)
+
+    def _unless_revoked(self, node: Node | None) -> Node | None:
+        return None if node is None or node.name in self._revoked else node
 
 
 def _foreign_agent_spis(decoded: DecodedRequest) -> tuple[Spi, ...]:
     """A FA-HA extension before MN-HA is none: the foreign agent had nothing to do with the request yet."""
-    misplaced = [Spi(0) for each in decoded.covered if each.number == FOREIGN_HOME]
+    misplaced = [Spi(0) for each in decoded.covered if each.number == _FOREIGN_HOME]
     behind = [
         Spi(int.from_bytes(each.body[:4], "big"))
         for each in decoded.unauthenticated
-        if each.number == FOREIGN_HOME
+        if each.number == _FOREIGN_HOME
     ]
     return (*misplaced, *behind)
-
-
-def _called(name: IPv4Address | str) -> str:
-    return f"home address {name}" if isinstance(name, IPv4Address) else f"NAI {name}"

@@ -23,9 +23,8 @@ from homeward.model.revocation import RevocationSupport
 from homeward.wire import relay
 from homeward.wire.decoded import DecodedRequest
 from homeward.wire.extensions import ExtensionType
-from homeward.wire.identification import from_time, high32
+from homeward.wire.identification import seconds
 
-_ALL = 0xFFFFFFFF
 _BEFORE_SERVER = frozenset(
     {ExtensionType.ENCAPSULATING_DELIVERY_STYLE, ExtensionType.MOBILE_FOREIGN_CHALLENGE}
 )
@@ -46,7 +45,7 @@ def for_home_agent(
     part = ForeignToHome(
         udp_tunnel=_udp_tunnel(request) if ours and policy.behind_nat else None,
         revocation_support=(
-            RevocationSupport(timestamp(at)) if policy.revocation and association is not None else None
+            RevocationSupport(seconds(at.wall)) if policy.revocation and association is not None else None
         ),
     )
     return relay.tell_home_agent(_kept(decoded), part, foreign_home=association), part, association
@@ -63,16 +62,6 @@ def _kept(decoded: DecodedRequest) -> bytes:
         if one.number not in _BEFORE_SERVER:
             break
     return relay.through_mobile_home(decoded)
-
-
-def timestamp(at: Instant) -> int:
-    """The 32 bits of our clock that revocation goes by (RFC 3543 section 3.5)."""
-    return high32(from_time(at.wall, 0))
-
-
-def is_later(identifier: int, than: int) -> bool:
-    """Whether a 32-bit time stamp is later than another, across the end of their era."""
-    return 0 < (identifier - than) & _ALL < 1 << 31
 
 
 def reply_address(

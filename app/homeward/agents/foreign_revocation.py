@@ -16,12 +16,12 @@ from homeward.agents.foreign_events import (
     VisitorChange,
     VisitorChanged,
 )
-from homeward.agents.foreign_relay import is_later
 from homeward.agents.foreign_rules import ForeignPolicy
 from homeward.agents.visitors import VisitorList
 from homeward.model.revocation import RegistrationRevocation, RevocationAcknowledgment
 from homeward.wire import authenticator, relay, revocation
 from homeward.wire.decoded import DecodedRevocation
+from homeward.wire.identification import is_later
 
 _MOST_REMEMBERED: Final = 1024
 

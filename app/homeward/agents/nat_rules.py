@@ -8,16 +8,16 @@ which is why such bindings are short.
 """
 
 from dataclasses import replace
-from ipaddress import IPv4Address
 
 from homeward.agents.bindings import Way
 from homeward.agents.claims import Claim
 from homeward.agents.findings import Finding
+from homeward.agents.ingress import TrustedNetworks
 from homeward.agents.policy import AgentPolicy
 from homeward.agents.verdicts import Denial, Grant
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.nat_traversal import TunnelKind, UdpTunnelCode, UdpTunnelReply, UdpTunnelRequest
-from homeward.model.registration import ReplyCode, RequestFlags
+from homeward.model.registration import ReplyCode
 
 _KINDS: dict[int, Encapsulation] = {
     TunnelKind.IP_IN_IP: Encapsulation.IP_IN_IP,
@@ -35,7 +35,7 @@ def judge_way(claim: Claim, policy: AgentPolicy) -> Grant | Denial:
     asked = claim.request.udp_tunnel if claim.co_located else claim.part.udp_tunnel
     if source == care_of:
         return _without_nat(claim, policy, asked, direct=claim.co_located)
-    if source in policy.networks.nats:
+    if policy.networks.is_nat(source):
         return _behind_nat(claim, policy, asked)
     if claim.co_located and claim.relay is not None:
         return _relayed(claim, policy, asked)
@@ -90,7 +90,8 @@ def _relayed(claim: Claim, policy: AgentPolicy, asked: UdpTunnelRequest | None) 
 def _plain(
     claim: Claim, policy: AgentPolicy, asked: UdpTunnelRequest | None, *, direct: bool
 ) -> Grant | Denial:
-    encapsulation = _flagged(claim.request.flags, policy)
+    offered = (each for each in claim.request.flags.encapsulations if _is_offered(each, policy))
+    encapsulation = next(offered, None)
     if encapsulation is None:
         text = "the encapsulation that it asks for is not offered"
         return Denial(ReplyCode.ENCAPSULATION_UNAVAILABLE, Finding.ENCAPSULATION, text)
@@ -102,7 +103,7 @@ def _plain(
 def _in_udp(claim: Claim, policy: AgentPolicy, asked: UdpTunnelRequest, grant: Grant) -> Grant | Denial:
     kind = asked.kind
     if kind == TunnelKind.AS_FLAGGED:
-        kind = _flagged_kind(claim.request.flags)
+        kind = claim.request.flags.encapsulations[0].protocol
     encapsulation = _KINDS.get(kind)
     if encapsulation is None or encapsulation not in policy.encapsulations:
         text = f"encapsulation {kind} is not offered inside UDP"
@@ -117,36 +118,24 @@ def _in_udp(claim: Claim, policy: AgentPolicy, asked: UdpTunnelRequest, grant: G
 
 
 def _tell(claim: Claim, grant: Grant, reply: UdpTunnelReply | None) -> Grant:
+    if reply is None:
+        return grant
     if claim.co_located:
         return replace(grant, to_mobile_node=reply)
     return replace(grant, to_foreign_agent=reply)
 
 
-def _flagged(flags: RequestFlags, policy: AgentPolicy) -> Encapsulation | None:
-    """What the M and G flags ask for; with both it is ours to choose, and GRE can carry fragments."""
-    wanted = []
-    if RequestFlags.GRE in flags:
-        wanted.append(Encapsulation.GRE)
-    if RequestFlags.MINIMAL in flags:
-        wanted.append(Encapsulation.MINIMAL)
-    if not wanted:
-        return Encapsulation.IP_IN_IP
-    return next((each for each in wanted if each in policy.encapsulations), None)
+def _is_offered(encapsulation: Encapsulation, policy: AgentPolicy) -> bool:
+    return encapsulation is Encapsulation.IP_IN_IP or encapsulation in policy.encapsulations
 
 
-def _flagged_kind(flags: RequestFlags) -> TunnelKind:
-    if RequestFlags.GRE in flags:
-        return TunnelKind.GRE
-    return TunnelKind.MINIMAL if RequestFlags.MINIMAL in flags else TunnelKind.IP_IN_IP
-
-
-def may_end(claim: Claim, nats: frozenset[IPv4Address]) -> bool:
+def may_end(claim: Claim, networks: TrustedNetworks) -> bool:
     """Whether a wish to end bindings came from where it may: from the care-of address, or as somebody's own matter.
 
     Ending all bindings is granted from anywhere inside: it can only take away, and only what its sender owns. It gets
     no word about trust, though, unless it came from the home address itself.
     """
     source, request = claim.arrived.source, claim.request
-    if source == request.care_of_address or source in nats or claim.relay is not None:
+    if source == request.care_of_address or networks.is_nat(source) or claim.relay is not None:
         return True
     return request.care_of_address == request.home_address

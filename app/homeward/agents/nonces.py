@@ -7,13 +7,13 @@ request over and over would make every number stale before the mobile node could
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
-from homeward.agents.policy import Identity
-from homeward.agents.replay import Freshness
+from homeward.agents.nodes import Identity
+from homeward.agents.replay import Freshness, proof_of
 from homeward.model.instant import Instant
-from homeward.model.registration import Identification, RegistrationRequest, Spi
+from homeward.model.registration import Identification, Spi
+from homeward.wire.decoded import Authentication
 from homeward.wire.identification import high32, join, low32
 
 Entropy: TypeAlias = Callable[[], int]
@@ -22,52 +22,53 @@ Entropy: TypeAlias = Callable[[], int]
 _MASK = 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class _Accepted:
-    spi: Spi
-    request: RegistrationRequest
-
-
 class NonceGuard:
-    """Remembers the number that is due from each mobile node. A new life knows none, and gives new ones."""
+    """Remembers the number that is due from each mobile node. A new life knows none, and gives new ones.
+
+    `by` is the request's authentication, which must have been verified.
+    """
 
     def __init__(self, entropy: Entropy) -> None:
         self._entropy = entropy
         self._due: dict[Identity, int] = {}
-        self._last: dict[Identity, _Accepted] = {}
+        self._accepted: dict[Identity, tuple[Identification, Spi, bytes]] = {}
 
-    def judge(self, who: Identity, request: RegistrationRequest, *, spi: Spi, at: Instant) -> Freshness:
+    def judge(
+        self, who: Identity, identification: Identification, *, by: Authentication, at: Instant
+    ) -> Freshness:
         """Judge an authenticated request; changes nothing."""
         del at
-        if self._last.get(who) == _Accepted(spi, request):
+        if self._accepted.get(who) == (identification, by.spi, proof_of(by)):
             return Freshness.DUPLICATE
         due = self._due.get(who)
-        return Freshness.FRESH if high32(request.identification) == due else Freshness.WRONG_NONCE
+        return Freshness.FRESH if high32(identification) == due else Freshness.WRONG_NONCE
 
-    def accept(self, who: Identity, request: RegistrationRequest, *, spi: Spi, at: Instant) -> Identification:
+    def accept(
+        self, who: Identity, identification: Identification, *, by: Authentication, at: Instant
+    ) -> Identification:
         """Use the number up and give the next one; the Identification of the reply."""
         del at
-        self._last[who] = _Accepted(spi, request)
-        return self._next(who, request)
+        self._accepted[who] = identification, by.spi, proof_of(by)
+        return self._next(who, identification)
 
-    def repeat(self, who: Identity, request: RegistrationRequest) -> Identification:
+    def repeat(self, who: Identity, identification: Identification) -> Identification:
         """The Identification of one more reply to a request that was accepted: with the number that is due."""
-        return join(self._due[who], low32(request.identification))
+        return join(self._due[who], low32(identification))
 
-    def deny(self, who: Identity, request: RegistrationRequest) -> Identification:
+    def deny(self, who: Identity, identification: Identification) -> Identification:
         """The Identification of the denial of a fresh request, whose number is used up all the same."""
-        return self._next(who, request)
+        return self._next(who, identification)
 
-    def resynchronise(self, who: Identity, request: RegistrationRequest, at: Instant) -> Identification:
+    def resynchronise(self, who: Identity, identification: Identification, at: Instant) -> Identification:
         """The Identification of a code 133 reply: the number that is due."""
         del at
         if who not in self._due:
-            return self._next(who, request)
-        return join(self._due[who], low32(request.identification))
+            return self._next(who, identification)
+        return join(self._due[who], low32(identification))
 
-    def _next(self, who: Identity, request: RegistrationRequest) -> Identification:
+    def _next(self, who: Identity, identification: Identification) -> Identification:
         drawn = self._entropy() & _MASK
-        while drawn in (self._due.get(who), high32(request.identification)):
+        while drawn in (self._due.get(who), high32(identification)):
             drawn = (drawn + 1 + (self._entropy() & 0xFF)) & _MASK
         self._due[who] = drawn
-        return join(drawn, low32(request.identification))
+        return join(drawn, low32(identification))

@@ -7,11 +7,11 @@ from ipaddress import IPv4Address
 from homeward.agents.agent_events import RequestArrived, SendReply
 from homeward.agents.bindings import Binding
 from homeward.agents.policy import ForeignAgentPeer
-from homeward.agents.revocations import is_later
 from homeward.model.revocation import RevocationAcknowledgment
 from homeward.wire import authenticator, revocation
 from homeward.wire.decoded import DecodedRevocation
 from homeward.wire.extensions import ExtensionType
+from homeward.wire.identification import is_later
 
 _FOREIGN_HOME = ExtensionType.FOREIGN_HOME_AUTHENTICATION
 
@@ -67,7 +67,8 @@ class Releases:
 
     def forget(self, home_address: IPv4Address) -> None:
         """A new binding stands: only a revocation of that one counts now."""
-        self._last.pop(home_address, None)
+        if self._last:
+            self._last.pop(home_address, None)
 
     @staticmethod
     def answer(

@@ -8,16 +8,21 @@ again, within the tolerance. Only what is written down closes that.
 """
 
 import math
-from dataclasses import dataclass
+import struct
 from enum import Enum
 
-from homeward.agents.policy import Identity
+from homeward.agents.nodes import Identity
 from homeward.model.instant import Instant
-from homeward.model.registration import Identification, RegistrationRequest, Spi
-from homeward.wire.identification import NTP_TO_UNIX_SECONDS, from_time, high32, join, low32
+from homeward.model.registration import Identification
+from homeward.wire.decoded import Authentication
+from homeward.wire.identification import NTP_TO_UNIX_SECONDS, from_time, join, low32, seconds
 
 _ERA = 1 << 32
 _HALF_ERA = 1 << 31
+_LOW64 = (1 << 64) - 1
+_ACCEPTED = struct.Struct("!IQI16s")  # era, time stamp, SPI, the beginning of the authenticator
+_PROOF_OCTETS = 16
+_NO_PROOF = bytes(_PROOF_OCTETS)
 
 
 class Freshness(Enum):
@@ -31,16 +36,14 @@ class Freshness(Enum):
     WRONG_NONCE = "the nonce is not the one that the node was given last"
 
 
-@dataclass(frozen=True, slots=True)
-class _Accepted:
-    stamp: int
-    spi: Spi | None = None
-    request: RegistrationRequest | None = None
-
-
 def floor_at(started: Instant) -> int:
     """The floor of a life that knows nothing of what was accepted before it."""
     return _exact(from_time(started.wall, 0), near=started.wall) - 1
+
+
+def proof_of(by: Authentication) -> bytes:
+    """What tells an authenticated request from all others of its SPI: as much of the authenticator as all have."""
+    return by.authenticator[:_PROOF_OCTETS]
 
 
 class ReplayGuard:
@@ -48,66 +51,78 @@ class ReplayGuard:
 
     RFC 5944 wants it greater than any accepted *for the mobile node*: with a memory per SPI, a delayed request under
     the old key could undo a newer one under the new key. `tolerance` in seconds; stamps up to `floor` are refused.
+    `by` is the request's authentication, which must have been verified.
     """
 
     def __init__(self, tolerance: float, floor: int | None) -> None:
         self.tolerance = tolerance
         self._floor = -1 if floor is None else floor
-        self._last: dict[Identity, _Accepted] = {}
+        self._accepted: dict[Identity, bytes] = {}
 
     def stamp(self, who: Identity) -> int | None:
         """The highest time stamp accepted, in units of 2^-32 s since 1900; None where none was."""
-        last = self._last.get(who)
-        return None if last is None else last.stamp
+        last = self._accepted.get(who)
+        if last is None:
+            return None
+        era, stamp, _, _ = _ACCEPTED.unpack(last)
+        return int(era << 64 | stamp)
 
     def restore(self, who: Identity, stamp: int) -> None:
-        """A former life accepted this one."""
-        self._last[who] = _Accepted(stamp)
+        """A former life accepted this one; which request it came with is forgotten."""
+        self._accepted[who] = _ACCEPTED.pack(stamp >> 64, stamp & _LOW64, 0, _NO_PROOF)
 
-    def judge(self, who: Identity, request: RegistrationRequest, *, spi: Spi, at: Instant) -> Freshness:
+    def judge(
+        self, who: Identity, identification: Identification, *, by: Authentication, at: Instant
+    ) -> Freshness:
         """Judge an authenticated request; changes nothing."""
-        stamp = _exact(request.identification, near=at.wall)
+        stamp = _exact(identification, near=at.wall)
         if abs(stamp / _ERA - NTP_TO_UNIX_SECONDS - at.wall) > self.tolerance:
             return Freshness.SKEWED
-        last = self._last.get(who)
-        if last is not None and last.spi == spi and last.request == request:
-            return Freshness.DUPLICATE
-        if last is not None and stamp <= last.stamp:
-            return Freshness.USED
-        if stamp <= self._floor:
-            return Freshness.BEFORE_START
-        return Freshness.FRESH
+        last = self._accepted.get(who)
+        if last is not None:
+            era, highest, spi, proof = _ACCEPTED.unpack(last)
+            highest |= era << 64
+            if stamp == highest and spi == by.spi and proof == proof_of(by):
+                return Freshness.DUPLICATE
+            if stamp <= highest:
+                return Freshness.USED
+        return Freshness.FRESH if stamp > self._floor else Freshness.BEFORE_START
 
-    def accept(self, who: Identity, request: RegistrationRequest, *, spi: Spi, at: Instant) -> Identification:
+    def accept(
+        self, who: Identity, identification: Identification, *, by: Authentication, at: Instant
+    ) -> Identification:
         """Remember a request that was acted upon; the Identification of the reply.
 
         A denied one changes nothing, so that denying it is repeatable.
         """
-        stamp = _exact(request.identification, near=at.wall)
-        self._last[who] = _Accepted(stamp, spi, request)
-        return request.identification
+        stamp = _exact(identification, near=at.wall)
+        self._accepted[who] = _ACCEPTED.pack(stamp >> 64, stamp & _LOW64, by.spi, proof_of(by))
+        return identification
 
     @staticmethod
-    def repeat(who: Identity, request: RegistrationRequest) -> Identification:
+    def repeat(who: Identity, identification: Identification) -> Identification:
         """The Identification of one more reply to a request that was accepted."""
         del who
-        return request.identification
+        return identification
 
     @staticmethod
-    def deny(who: Identity, request: RegistrationRequest) -> Identification:
+    def deny(who: Identity, identification: Identification) -> Identification:
         """The Identification of the denial of a fresh request."""
         del who
-        return request.identification
+        return identification
 
     @staticmethod
-    def resynchronise(who: Identity, request: RegistrationRequest, at: Instant) -> Identification:
+    def resynchronise(who: Identity, identification: Identification, at: Instant) -> Identification:
         """The Identification of a code 133 reply: our seconds, the request's own low half."""
         del who
-        return join(high32(from_time(at.wall, 0)), low32(request.identification))
+        return join(seconds(at.wall), low32(identification))
 
 
 def _exact(identification: Identification, *, near: float) -> int:
     """The time stamp in units of 2^-32 s since 1900, in the era nearest to `near`; a float would lose the low bits."""
     base = math.floor(near) + NTP_TO_UNIX_SECONDS
-    seconds = base + (high32(identification) - base + _HALF_ERA) % _ERA - _HALF_ERA
-    return seconds << 32 | low32(identification)
+    ahead = (identification >> 32) - base
+    if -_HALF_ERA <= ahead < _HALF_ERA:  # as until 2036, when an era ends
+        return identification
+    whole = base + (ahead + _HALF_ERA) % _ERA - _HALF_ERA
+    return whole << 32 | low32(identification)

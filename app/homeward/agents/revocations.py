@@ -9,39 +9,39 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from homeward.agents.agent_events import AgentEffect, RevocationEnded, SendRevocation
-from homeward.agents.bindings import Binding, RevocationPeer
+from homeward.agents.bindings import Binding
+from homeward.model.agent_memory import RevocationPeer
 from homeward.model.instant import Instant
+from homeward.model.registration import MobilitySecurityAssociation
 from homeward.model.revocation import RegistrationRevocation
 from homeward.wire import authenticator, revocation
 from homeward.wire.decoded import DecodedAcknowledgment
-from homeward.wire.identification import from_time, high32
+from homeward.wire.extensions import ExtensionType
+from homeward.wire.identification import is_later, seconds
 
 FIRST_WAIT = 1.0
 """Seconds until the first repetition; each further wait is twice as long."""
 MOST_TRIES = 6
 
-_HALF_RANGE = 1 << 31
 _MASK = 0xFFFFFFFF
-
-
-def time_stamp(at: Instant) -> int:
-    """32 bits of our clock, as revocation has it: the seconds of an NTP time stamp."""
-    return high32(from_time(at.wall, 0))
-
-
-def is_later(stamp: int, before: int) -> bool:
-    """Whether a time stamp is later than another one, which lies less than 68 years off."""
-    return stamp != before and (stamp - before) & _MASK < _HALF_RANGE
 
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
     binding: Binding
     peer: RevocationPeer
+    association: MobilitySecurityAssociation
     inform: bool
     identifiers: tuple[int, ...]
     due: float
     wait: float
+
+    @property
+    def protection(self) -> ExtensionType:
+        """FA-HA towards a foreign agent, MN-HA towards the mobile node itself."""
+        if self.peer.is_foreign_agent:
+            return ExtensionType.FOREIGN_HOME_AUTHENTICATION
+        return ExtensionType.MOBILE_HOME_AUTHENTICATION
 
 
 class Revocations:
@@ -51,22 +51,31 @@ class Revocations:
         self._address = address
         self._pending: dict[tuple[IPv4Address, IPv4Address], _Pending] = {}
 
-    def start(self, binding: Binding, at: Instant, *, inform: bool) -> tuple[AgentEffect, ...]:
+    def start(
+        self,
+        binding: Binding,
+        at: Instant,
+        *,
+        association: MobilitySecurityAssociation | None,
+        inform: bool,
+    ) -> tuple[AgentEffect, ...]:
         """Tell whoever announced support for this binding that it ends; nothing where nobody did.
 
-        `inform` says whether its foreign agent should tell the mobile node, if that was agreed on.
+        `association` is the one shared with them, None where there is none any more. `inform` says whether its foreign
+        agent should tell the mobile node, if that was agreed on.
         """
         peer = binding.revocation
-        if peer is None:
+        if peer is None or association is None:
             return ()
         # To the mobile node itself the bit means nothing and SHOULD be set (RFC 3543 section 3.3).
         told = inform and peer.inform if peer.is_foreign_agent else True
-        first = _Pending(binding, peer, told, (peer.announced,), at.boot, FIRST_WAIT)
+        first = _Pending(binding, peer, association, told, (peer.announced,), at.boot, FIRST_WAIT)
         return self._send(first, at)
 
     def drop(self, home_address: IPv4Address, care_of_address: IPv4Address) -> None:
         """That binding stands again: what was said of the one before is not repeated."""
-        self._pending.pop((home_address, care_of_address), None)
+        if self._pending:
+            self._pending.pop((home_address, care_of_address), None)
 
     def acknowledge(self, decoded: DecodedAcknowledgment) -> tuple[AgentEffect, ...] | None:
         """Take an acknowledgment; None for one that is not genuine, or answers nothing that we sent."""
@@ -75,13 +84,15 @@ class Revocations:
             peer = pending.peer
             if key[0] != message.home_address or message.identifier not in pending.identifiers[1:]:
                 continue
-            if authenticator.verify(decoded.octets, decoded, peer.association, by=peer.protection):
+            if authenticator.verify(decoded.octets, decoded, pending.association, by=pending.protection):
                 del self._pending[key]
                 return (RevocationEnded(key[0], peer.address, acknowledged=True),)
         return None
 
     def repeat(self, at: Instant) -> tuple[AgentEffect, ...]:
         """What is due now."""
+        if not self._pending:
+            return ()
         effects: list[AgentEffect] = []
         for key, pending in list(self._pending.items()):
             if pending.due > at.boot:
@@ -101,7 +112,7 @@ class Revocations:
 
     def _send(self, pending: _Pending, at: Instant) -> tuple[AgentEffect, ...]:
         binding, peer = pending.binding, pending.peer
-        now, last = time_stamp(at), pending.identifiers[-1]
+        now, last = seconds(at.wall), pending.identifiers[-1]
         identifier = now if is_later(now, last) else (last + 1) & _MASK
         message = RegistrationRevocation(
             binding.home_address,
@@ -117,5 +128,5 @@ class Revocations:
             due=at.boot + pending.wait,
             wait=2 * pending.wait,
         )
-        octets = revocation.encode(message, peer.association, by=peer.protection)
+        octets = revocation.encode(message, pending.association, by=pending.protection)
         return (SendRevocation(octets, peer.address, port=peer.port, source=self._address),)

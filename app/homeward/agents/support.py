@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Whether revocation is agreed on for a binding, and with whom (RFC 3543 section 4.2.1)."""
 
-from homeward.agents.bindings import Binding, RevocationPeer
+from homeward.agents.bindings import Binding
 from homeward.agents.claims import Claim, ForeignAgentProof
 from homeward.agents.policy import AgentPolicy
-from homeward.agents.revocations import time_stamp
 from homeward.agents.verdicts import Grant
+from homeward.model.agent_memory import RevocationPeer
 from homeward.model.instant import Instant
 from homeward.model.names import REGISTRATION_PORT
 from homeward.model.relay import HomeToForeign
 from homeward.model.revocation import RevocationSupport
-from homeward.wire.extensions import ExtensionType
+from homeward.wire.identification import seconds
 
 
 def agree(
@@ -26,11 +26,10 @@ def agree(
         return None
     port = claim.arrived.source_port if grant.nat else REGISTRATION_PORT
     if claim.co_located:
-        support, association = claim.request.revocation_support, claim.node.association
-        protection, able = ExtensionType.MOBILE_HOME_AUTHENTICATION, grant.direct
+        support, spi, able = claim.request.revocation_support, claim.node.association.spi, grant.direct
     elif claim.relay is not None:
-        support, association = claim.part.revocation_support, claim.relay.association
-        protection, able = ExtensionType.FOREIGN_HOME_AUTHENTICATION, proof is ForeignAgentProof.VALID
+        support, spi = claim.part.revocation_support, claim.relay.spi
+        able = proof is ForeignAgentProof.VALID
     else:
         return None
     if support is None or not able:
@@ -38,9 +37,9 @@ def agree(
     return RevocationPeer(
         claim.arrived.source,
         port,
-        association,
-        protection=protection,
-        announced=time_stamp(at),
+        spi,
+        is_foreign_agent=not claim.co_located,
+        announced=seconds(at.wall),
         heard=support.timestamp,
         inform=support.inform and not claim.co_located,
     )
@@ -52,10 +51,12 @@ def told_mobile_node(binding: Binding) -> RevocationSupport | None:
     return None if peer is None or peer.is_foreign_agent else RevocationSupport(peer.announced)
 
 
-def told_foreign_agent(binding: Binding, grant: Grant) -> HomeToForeign:
-    """What the foreign agent reads behind it."""
+def told_foreign_agent(binding: Binding, grant: Grant) -> HomeToForeign | None:
+    """What the foreign agent reads behind it, if anything."""
     peer = binding.revocation
     support = None
     if peer is not None and peer.is_foreign_agent:
         support = RevocationSupport(peer.announced, inform=peer.inform)
+    if support is None and grant.to_foreign_agent is None:
+        return None
     return HomeToForeign(udp_tunnel=grant.to_foreign_agent, revocation_support=support)

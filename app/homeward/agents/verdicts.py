@@ -7,6 +7,7 @@ from homeward.agents.bindings import Way
 from homeward.agents.findings import Finding
 from homeward.model.nat_traversal import UdpTunnelReply
 from homeward.model.registration import ReplyCode
+from homeward.model.values import quick
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class Denial:
     text: str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Grant:
     """A request can be granted: its packets take this way.

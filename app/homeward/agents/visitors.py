@@ -1,24 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A foreign agent's visitor list, and the requests that wait for their replies (RFC 5944 3.7.1)."""
 
-import heapq
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from ipaddress import IPv4Address
 
+from homeward.agents.expiries import Expiries
 from homeward.agents.offered_challenges import NodeKey
+from homeward.model import lifetime as lifetimes
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.registration import (
-    LIFETIME_INFINITE,
     Identification,
     MobilitySecurityAssociation,
     RegistrationRequest,
     ReplyCode,
 )
 from homeward.wire.identification import low32
-
-_HEAP_SLACK = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +50,11 @@ class Visitor:
     @property
     def expires(self) -> float | None:
         """Boot time at which it ends by itself; None for ever."""
-        return None if self.lifetime == LIFETIME_INFINITE else self.since + self.lifetime
+        return lifetimes.ends_at(self.since, self.lifetime)
 
     def remaining(self, boot: float) -> int:
         """Whole seconds left, as a Lifetime field says it."""
-        if self.lifetime == LIFETIME_INFINITE:
-            return LIFETIME_INFINITE
-        return max(0, int(self.since + self.lifetime - boot))
+        return lifetimes.remaining(self.since, self.lifetime, boot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +150,7 @@ class VisitorList:
     def __init__(self) -> None:
         self._visitors: dict[IPv4Address, Visitor] = {}
         self._stations: Counter[bytes] = Counter()
-        self._expiries: list[tuple[float, IPv4Address]] = []
+        self._expiries = Expiries(self._end_of)
 
     def __len__(self) -> int:
         return len(self._visitors)
@@ -168,15 +164,10 @@ class VisitorList:
 
     def put(self, visitor: Visitor) -> None:
         """Make this the only entry of its home address."""
-        self.remove(visitor.home_address)
+        before = self.remove(visitor.home_address)
         self._visitors[visitor.home_address] = visitor
         self._stations[visitor.hardware_address] += 1
-        if visitor.expires is not None:
-            heapq.heappush(self._expiries, (visitor.expires, visitor.home_address))
-        if len(self._expiries) > 2 * len(self._visitors) + _HEAP_SLACK:
-            live = [(each.expires, each.home_address) for each in self if each.expires is not None]
-            heapq.heapify(live)
-            self._expiries = live
+        self._expiries.note(visitor.home_address, before=None if before is None else before.expires)
 
     def remove(self, home_address: IPv4Address) -> Visitor | None:
         """Take the entry out and return it; None when there is none."""
@@ -193,21 +184,17 @@ class VisitorList:
 
     def next_expiry(self) -> float | None:
         """Boot time at which the next visitor ends, None when none ever does."""
-        while self._expiries and not self._is_current(self._expiries[0]):
-            heapq.heappop(self._expiries)
-        return self._expiries[0][0] if self._expiries else None
+        return self._expiries.next()
 
     def expire(self, boot: float) -> list[Visitor]:
         """Take out and return every visitor whose lifetime is over at `boot`."""
         gone: list[Visitor] = []
-        while (due := self.next_expiry()) is not None and due <= boot:
-            _, home_address = heapq.heappop(self._expiries)
+        while (home_address := self._expiries.due(boot)) is not None:
             visitor = self.remove(home_address)
             assert visitor is not None
             gone.append(visitor)
         return gone
 
-    def _is_current(self, entry: tuple[float, IPv4Address]) -> bool:
-        expires, home_address = entry
+    def _end_of(self, home_address: IPv4Address) -> float | None:
         visitor = self._visitors.get(home_address)
-        return visitor is not None and visitor.expires == expires
+        return None if visitor is None else visitor.expires

@@ -11,6 +11,9 @@ from homeward.agents.policy import AgentPolicy, ReverseTunnels
 from homeward.agents.verdicts import Denial, Grant
 from homeward.model.registration import LIFETIME_DEREGISTER, ReplyCode, RequestFlags
 
+_LOOPBACK = 127
+_FIRST_MULTICAST = 224 << 24  # and everything above is reserved
+
 
 def judge_wishes(
     claim: Claim,
@@ -32,7 +35,7 @@ def judge_wishes(
         text = f"home address {request.home_address} belongs to another NAI"
         return Denial(ReplyCode.ADMINISTRATIVELY_PROHIBITED, Finding.WRONG_NAI, text)
     if request.lifetime == LIFETIME_DEREGISTER:
-        if may_end(claim, policy.networks.nats):
+        if may_end(claim, policy.networks):
             return None
         text = f"care-of address {request.care_of_address} is not its source: relayed, or behind a NAT"
         return Denial(ReplyCode.ADMINISTRATIVELY_PROHIBITED, Finding.RELAYED, text)
@@ -42,15 +45,11 @@ def judge_wishes(
     way = judge_way(claim, policy)
     if isinstance(way, Denial) and way.code != ReplyCode.ENCAPSULATION_UNAVAILABLE:
         return way
-    ends = (
-        {request.care_of_address} if isinstance(way, Denial) else {request.care_of_address, way.way.endpoint}
-    )
-    for end in sorted(ends):
-        denial = _judge_end(end, home_address, policy, is_home)
-        if denial is not None:
-            return denial
-    if isinstance(way, Denial):
-        return way
+    denial = _judge_end(request.care_of_address, home_address, policy, is_home)
+    if denial is None and isinstance(way, Grant) and way.way.endpoint != request.care_of_address:
+        denial = _judge_end(way.way.endpoint, home_address, policy, is_home)
+    if denial is not None or isinstance(way, Denial):
+        return denial or way
     return _judge_reverse_tunnel(request.flags, policy.reverse_tunnels) or way
 
 
@@ -73,8 +72,10 @@ def _judge_end(
     policy: AgentPolicy,
     is_home: Callable[[IPv4Address], bool],
 ) -> Denial | None:
-    unusable = end.is_unspecified or end.is_multicast or end.is_loopback or end.is_reserved
-    if end == home_address or unusable:
+    number = int(end)
+    # Unspecified, loopback, multicast and reserved ones.
+    unusable = number == 0 or number >> 24 == _LOOPBACK or number >= _FIRST_MULTICAST
+    if unusable or end == home_address:
         text = f"nothing can be tunnelled to {end}"
         return Denial(ReplyCode.POORLY_FORMED_REQUEST, Finding.BAD_CARE_OF_ADDRESS, text)
     if end == policy.address or is_home(end):
@@ -85,7 +86,7 @@ def _judge_end(
 
 def _judge_reverse_tunnel(flags: RequestFlags, stance: ReverseTunnels) -> Denial | None:
     """RFC 3024 section 4.3.1, in its order: the encapsulation was judged before."""
-    asked = RequestFlags.REVERSE_TUNNEL in flags
+    asked = flags.reverse_tunnel
     if stance is ReverseTunnels.MANDATORY and not asked:
         text = "a reverse tunnel is mandatory"
         return Denial(ReplyCode.REVERSE_TUNNEL_MANDATORY, Finding.REVERSE_TUNNEL_MANDATORY, text)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from homeward.model.access import Path
 from homeward.model.encapsulation import Encapsulation
+from homeward.model.lifetime import ends_at
 from homeward.model.nat_traversal import UdpTunnelReply
 from homeward.model.registration import LIFETIME_INFINITE
 
@@ -28,7 +29,7 @@ class Binding:
     @property
     def expires(self) -> float | None:
         """When it ends, in boot seconds; None for a lifetime without end."""
-        return None if self.lifetime == LIFETIME_INFINITE else self.since + self.lifetime
+        return ends_at(self.since, self.lifetime)
 
     @property
     def renew(self) -> float | None:

@@ -16,12 +16,11 @@ from homeward.model.revocation import RegistrationRevocation, RevocationAcknowle
 from homeward.wire import authenticator
 from homeward.wire import revocation as codec
 from homeward.wire.decoded import DecodedRevocation
+from homeward.wire.identification import is_later
 from homeward.wire.ip_in_ip import TUNNEL_TTL
 
 if TYPE_CHECKING:
     from homeward.core.coordinator import Coordinator
-
-_ERA = 1 << 32
 
 
 def revoked(core: Coordinator, datagram: DatagramReceived, at: Instant) -> list[Effect]:
@@ -78,13 +77,9 @@ def _read(core: Coordinator, datagram: DatagramReceived) -> tuple[RegistrationRe
     last, floor = core.registrar.last_revocation, core.registrar.revocation_floor
     if floor is None:
         return None, "the home agent has not agreed to revocation"
-    if last is not None and _is_later(last, floor):
+    if last is not None and is_later(last, floor):
         floor = last
-    if not _is_later(message.identifier, floor):
+    # The same is one whose acknowledgment was lost.
+    if message.identifier != floor and not is_later(message.identifier, floor):
         return None, "it was recorded earlier"
     return message, ""
-
-
-def _is_later(identifier: int, than: int) -> bool:
-    """Or the same: a revocation whose acknowledgment was lost is repeated."""
-    return 0 <= (identifier - than) % _ERA < _ERA // 2

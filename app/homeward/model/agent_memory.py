@@ -7,11 +7,18 @@ from dataclasses import KW_ONLY, dataclass
 from ipaddress import IPv4Address
 
 from homeward.model.encapsulation import Encapsulation
+from homeward.model.lifetime import ends_at
+from homeward.model.values import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True)
-class KeptRevocationPeer:
-    """Who announced that it understands revocation (RFC 3543 section 3.2); its key is looked up again by the SPI."""
+class RevocationPeer:
+    """Who announced that it understands revocation of a binding, and how to talk to it (RFC 3543 section 3.2).
+
+    It is the foreign agent or the mobile node itself; the key is looked up by the SPI. `announced` is the time stamp
+    that it was told, `heard` its own; `inform` says whether the I bit was agreed on.
+    """
 
     address: IPv4Address
     port: int
@@ -23,6 +30,10 @@ class KeptRevocationPeer:
     inform: bool
 
 
+KeptRevocationPeer = RevocationPeer
+
+
+@quick
 @dataclass(frozen=True, slots=True)
 class KeptBinding:
     """A binding as it is written down. `expires` is Unix time in seconds, None for ever; `since_wall` likewise.
@@ -44,14 +55,15 @@ class KeptBinding:
     encapsulation: Encapsulation
     udp: bool = False
     port: int | None = None
-    revocation: KeptRevocationPeer | None = None
+    revocation: RevocationPeer | None = None
 
     @property
     def expires(self) -> float | None:
         """Unix time at which it ends by itself; None for ever."""
-        return None if self.lifetime == 0xFFFF else self.since_wall + self.lifetime
+        return ends_at(self.since_wall, self.lifetime)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Memory:
     """One node's memory, as of now: it replaces what was kept of `identity` before.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import cached_property
 from typing import Final
 
 
@@ -17,7 +18,7 @@ class Encapsulation(Enum):
     MINIMAL = "minimal"
     """RFC 2004, asked for by the M flag; fragments cannot take it (R-290)."""
 
-    @property
+    @cached_property
     def protocol(self) -> int:
         """IANA's protocol number in the outer header."""
         return _PROTOCOLS[self]

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from enum import Enum, IntFlag
+from functools import cached_property
 from ipaddress import IPv4Address
 from typing import Final, NewType
 
+from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import LocalProtocolError, ProfileError
 from homeward.model.fields import require_field
 from homeward.model.nat_traversal import UdpTunnelReply, UdpTunnelRequest
@@ -16,6 +18,7 @@ from homeward.model.reply_codes import is_from_foreign_agent, is_from_home_agent
 from homeward.model.revocation import RevocationSupport
 from homeward.model.secret import Secret
 from homeward.model.shown_text import require_shown_text
+from homeward.model.values import quick
 
 Spi = NewType("Spi", int)
 """Security Parameter Index, 32 bits; 0 to 255 are reserved (RFC 5944 1.6)."""
@@ -45,6 +48,7 @@ class AuthenticationAlgorithm(Enum):
     """The same as RFC 2002 3.5.1 had it, which does not cover the SPI: for still older agents."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class MobilitySecurityAssociation:
     """What mobile node and home agent share: index, algorithm and key (RFC 5944 1.6).
@@ -86,12 +90,36 @@ class RequestFlags(IntFlag):
     RESERVED_X = 0x01
     """x: sent as zero; an agent answers 134 to it."""
 
-    @property
+    # Reckoned once for each of the 256 values: what IntFlag does in between costs as much as a whole extension.
+
+    @cached_property
+    def co_located(self) -> bool:
+        """The D bit: the mobile node itself is to be the tunnel's other end."""
+        return RequestFlags.DECAPSULATE_SELF in self
+
+    @cached_property
+    def reverse_tunnel(self) -> bool:
+        """The T bit."""
+        return RequestFlags.REVERSE_TUNNEL in self
+
+    @cached_property
+    def simultaneous(self) -> bool:
+        """The S bit."""
+        return RequestFlags.SIMULTANEOUS in self
+
+    @cached_property
     def has_reserved(self) -> bool:
         """Whether a bit is set that a sender must leave at zero."""
         return bool(self & (RequestFlags.RESERVED_R | RequestFlags.RESERVED_X))
 
+    @cached_property
+    def encapsulations(self) -> tuple[Encapsulation, ...]:
+        """What the M and G bits ask for. With both the choice is the agent's, and GRE can carry fragments."""
+        asked = ((RequestFlags.GRE, Encapsulation.GRE), (RequestFlags.MINIMAL, Encapsulation.MINIMAL))
+        return tuple(each for bit, each in asked if bit in self) or (Encapsulation.IP_IN_IP,)
 
+
+@quick
 @dataclass(frozen=True, slots=True)
 class RegistrationRequest:
     """The mobile node asks its home agent to bind its home address to a care-of address (RFC 5944 3.3).
@@ -113,12 +141,15 @@ class RegistrationRequest:
     revocation_support: RevocationSupport | None = None
 
     def __post_init__(self) -> None:
-        require_field("lifetime", self.lifetime, bits=16)
-        require_field("flags", self.flags, bits=8)
-        require_field("identification", self.identification, bits=64)
-        _require_nai(self.nai)
+        if self.lifetime >> 16 or self.identification >> 64 or self.flags >> 8:
+            require_field("lifetime", self.lifetime, bits=16)
+            require_field("identification", self.identification, bits=64)
+            require_field("flags", self.flags, bits=8)
+        if self.nai is not None:
+            _require_nai(self.nai)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RegistrationReply:
     """An agent's answer to a Registration Request (RFC 5944 3.4).
@@ -145,10 +176,12 @@ class RegistrationReply:
     message: str | None = None
 
     def __post_init__(self) -> None:
-        require_field("code", self.code, bits=8)
-        require_field("lifetime", self.lifetime, bits=16)
-        require_field("identification", self.identification, bits=64)
-        _require_nai(self.nai)
+        if self.lifetime >> 16 or self.identification >> 64 or self.code >> 8:
+            require_field("code", self.code, bits=8)
+            require_field("lifetime", self.lifetime, bits=16)
+            require_field("identification", self.identification, bits=64)
+        if self.nai is not None:
+            _require_nai(self.nai)
         if self.message is not None:
             require_shown_text(self.message)
 
@@ -187,7 +220,7 @@ def nai_fault(nai: str) -> str | None:
     return None
 
 
-def _require_nai(nai: str | None) -> None:
-    fault = None if nai is None else nai_fault(nai)
+def _require_nai(nai: str) -> None:
+    fault = nai_fault(nai)
     if fault is not None:
         raise LocalProtocolError(f"not a usable network access identifier: {fault}")

@@ -7,8 +7,10 @@ from dataclasses import KW_ONLY, dataclass
 from ipaddress import IPv4Address
 
 from homeward.model.fields import require_field
+from homeward.model.values import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RevocationSupport:
     """The sender understands revocation (RFC 3543 3.2).

@@ -10,12 +10,16 @@ from typing import Final, NamedTuple
 from homeward.model.errors import BadExtension, WireError
 from homeward.model.registration import RegistrationReply, RegistrationRequest, Spi
 from homeward.model.revocation import RegistrationRevocation, RevocationAcknowledgment
+from homeward.model.values import quick
 from homeward.wire.cursor import Cursor
 from homeward.wire.extensions import Extension, ExtensionType
 
+_HEADER_OCTETS: Final = 2
 _SPI_OCTETS: Final = 4
+_MOBILE_HOME: Final = int(ExtensionType.MOBILE_HOME_AUTHENTICATION)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Authentication:
     """An authentication extension (RFC 5944 3.5.2 to 3.5.4), not yet checked.
@@ -65,6 +69,7 @@ class Decoded:
             return None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class DecodedRequest(Decoded):
     """A Registration Request; ``message`` holds nothing that the authenticator does not cover."""
@@ -72,6 +77,7 @@ class DecodedRequest(Decoded):
     message: RegistrationRequest
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class DecodedReply(Decoded):
     """A Registration Reply; ``message`` holds nothing that the authenticator does not cover."""
@@ -101,32 +107,37 @@ class Parts(NamedTuple):
     unauthenticated: tuple[Extension, ...]
 
 
-def split(extensions: Sequence[Extension]) -> Parts:
+def split(extensions: tuple[Extension, ...]) -> Parts:
     """What stands before and behind the MN-HA extension; Truncated or BadExtension if that one cannot be read."""
-    places = [
-        at for at, one in enumerate(extensions) if one.number == ExtensionType.MOBILE_HOME_AUTHENTICATION
-    ]
-    authentications = tuple(read_authentication(extensions[at]) for at in places)
-    if len(places) == 1:
-        return Parts(authentications, tuple(extensions[: places[0]]), tuple(extensions[places[0] + 1 :]))
-    others = tuple(one for one in extensions if one.number != ExtensionType.MOBILE_HOME_AUTHENTICATION)
-    return Parts(authentications, (), others)
+    numbers = [one.number for one in extensions]
+    if numbers.count(_MOBILE_HOME) == 1:
+        at = numbers.index(_MOBILE_HOME)
+        return Parts((read_authentication(extensions[at]),), extensions[:at], extensions[at + 1 :])
+    found = tuple(read_authentication(one) for one in extensions if one.number == _MOBILE_HOME)
+    return Parts(found, (), tuple(one for one in extensions if one.number != _MOBILE_HOME))
 
 
 def read_authentication(extension: Extension) -> Authentication:
     """An extension of type 32, 33 or 34 taken apart; Truncated, or BadExtension for an empty authenticator."""
-    body = Cursor(extension.body)
-    spi = Spi(body.number(_SPI_OCTETS, "SPI"))
-    authenticator = body.rest()
-    if not authenticator:
-        raise BadExtension(f"the authentication extension at octet {extension.offset} has no authenticator")
-    header = 2 + _SPI_OCTETS
-    return Authentication(spi, authenticator, covered=extension.offset + header)
+    body = extension.body
+    if len(body) > _SPI_OCTETS:
+        spi = Spi(int.from_bytes(body[:_SPI_OCTETS], "big"))
+        return Authentication(spi, body[_SPI_OCTETS:], extension.offset + _HEADER_OCTETS + _SPI_OCTETS)
+    Cursor(body).take(_SPI_OCTETS, "SPI")
+    raise BadExtension(f"the authentication extension at octet {extension.offset} has no authenticator")
 
 
-def only(extensions: Sequence[Extension], number: ExtensionType) -> Extension | None:
-    """The extension of that type, or None; BadExtension for several: which one counts is no matter of taste."""
-    found = [one for one in extensions if one.number == number]
-    if len(found) > 1:
-        raise BadExtension(f"extension {int(number)} stands {len(found)} times in one part of the message")
-    return found[0] if found else None
+def only(
+    extensions: Sequence[Extension], number: ExtensionType, *, sub_type: int | None = None
+) -> Extension | None:
+    """The extension of that type, or None; BadExtension for several: which one counts is no matter of taste.
+
+    With `sub_type` those of other sub-types are something else.
+    """
+    found, times = None, 0
+    for one in extensions:
+        if one.number == number and (sub_type is None or one.sub_type == sub_type):
+            found, times = one, times + 1
+    if times > 1:
+        raise BadExtension(f"extension {int(number)} stands {times} times in one part of the message")
+    return found

@@ -16,6 +16,7 @@ from enum import Enum, IntEnum
 from typing import Final, assert_never
 
 from homeward.model.errors import LocalProtocolError, TrailingOctets, Truncated, UnknownCriticalExtension
+from homeward.model.values import quick
 from homeward.wire.cursor import Cursor
 
 
@@ -74,7 +75,10 @@ KNOWN_SUB_TYPES: Final[dict[int, int]] = {
 }
 """Of the critical types with a sub-type, the only one that is understood; another condemns the message too."""
 
+_PADDING: Final = int(ExtensionType.PADDING)
 
+
+@quick
 @dataclass(frozen=True, slots=True)
 class Extension:
     """One extension as it stood in, or will go into, a message.
@@ -97,18 +101,26 @@ def walk(octets: bytes, start: int, *, understood: frozenset[int]) -> Iterator[E
     Types in ``understood`` are framed by their own layout, skippable others by the simple one. Raises
     UnknownCriticalExtension and Truncated as it meets them.
     """
-    cursor = Cursor(octets, start)
-    while cursor.remaining:
-        offset = cursor.offset
-        number = cursor.number(1, "extension type")
-        if number == ExtensionType.PADDING:
+    at, end = start, len(octets)
+    while at < end:
+        offset, number = at, octets[at]
+        if number == _PADDING:
+            at += 1
             continue
         if number in understood:
-            yield _read(cursor, number, offset=offset)
+            layout = LAYOUTS.get(number, Layout.SIMPLE)
         elif number >= FIRST_SKIPPABLE:
-            yield _read_simple(cursor, number, offset=offset)
+            layout = Layout.SIMPLE
         else:
             raise UnknownCriticalExtension(f"extension {number} at octet {offset} is not understood")
+        body = at + 2
+        if layout is Layout.SIMPLE and body <= end and (behind := body + octets[at + 1]) <= end:
+            at = behind
+            yield Extension(number, octets[body:at], offset=offset)
+        else:  # of a rarer layout, or cut off: the cursor says where
+            cursor = Cursor(octets, at + 1)
+            yield _read(cursor, number, layout, offset=offset)
+            at = cursor.offset
 
 
 def require_known_sub_types(extensions: Iterable[Extension]) -> None:
@@ -156,11 +168,11 @@ def _header(layout: Layout, number: int, *, sub_type: int, size: int) -> bytes:
             assert_never(layout)
 
 
-def _read(cursor: Cursor, number: int, *, offset: int) -> Extension:
-    layout = LAYOUTS.get(number, Layout.SIMPLE)
+def _read(cursor: Cursor, number: int, layout: Layout, *, offset: int) -> Extension:
     match layout:
         case Layout.SIMPLE:
-            return _read_simple(cursor, number, offset=offset)
+            size = cursor.number(1, f"length of extension {number}")
+            return Extension(number, cursor.take(size, f"extension {number}"), offset=offset)
         case Layout.SHORT:
             size = cursor.number(1, f"length of extension {number}")
             part = cursor.part(size, f"extension {number}")
@@ -174,8 +186,3 @@ def _read(cursor: Cursor, number: int, *, offset: int) -> Extension:
             )
         case _:
             assert_never(layout)
-
-
-def _read_simple(cursor: Cursor, number: int, *, offset: int) -> Extension:
-    size = cursor.number(1, f"length of extension {number}")
-    return Extension(number, cursor.take(size, f"extension {number}"), offset=offset)

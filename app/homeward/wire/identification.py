@@ -51,6 +51,16 @@ def join(high: int, low: int) -> Identification:
     return Identification((high & _LOW_MASK) << 32 | (low & _LOW_MASK))
 
 
+def seconds(wall: float) -> int:
+    """The upper half of a moment's Identification, alone the time stamp of revocations (RFC 3543 3.5)."""
+    return math.floor(wall) + NTP_TO_UNIX_SECONDS & _LOW_MASK
+
+
+def is_later(stamp: int, than: int) -> bool:
+    """Whether such a half is later than another one, which lies less than 68 years off."""
+    return 0 < (stamp - than) & _LOW_MASK < _HALF_ERA
+
+
 def high32(identification: Identification) -> int:
     """The seconds since 1900, modulo 2^32."""
     return identification >> 32

@@ -45,8 +45,9 @@ from homeward.wire.extensions import Extension, ExtensionType, encode, require_k
 REQUEST_TYPE: Final = 1
 REPLY_TYPE: Final = 3
 
-_REQUEST: Final = struct.Struct("!BBH4s4s4sQ")
-_REPLY: Final = struct.Struct("!BBH4s4sQ")
+_REQUEST: Final = struct.Struct("!BBHIIIQ")
+_FLAGS: Final = tuple(RequestFlags(octet) for octet in range(256))
+_REPLY: Final = struct.Struct("!BBHIIQ")
 
 _IN_EITHER: Final = frozenset(
     {
@@ -72,6 +73,7 @@ _IN_REPLY: Final[frozenset[int]] = _IN_EITHER | {
 
 _TNC_SUB_TYPE: Final = 0
 _TNC_BODY: Final = b"\0"
+_TNC: Final = encode(Extension(ExtensionType.TRUSTED_NETWORKS_CONFIGURED, _TNC_BODY, sub_type=_TNC_SUB_TYPE))
 
 
 def encode_request(request: RegistrationRequest, association: MobilitySecurityAssociation) -> bytes:
@@ -91,9 +93,9 @@ def encode_request(request: RegistrationRequest, association: MobilitySecurityAs
         REQUEST_TYPE,
         request.flags,
         request.lifetime,
-        request.home_address.packed,
-        request.home_agent.packed,
-        request.care_of_address.packed,
+        int(request.home_address),
+        int(request.home_agent),
+        int(request.care_of_address),
         request.identification,
     )
     extensions = (
@@ -106,14 +108,10 @@ def encode_request(request: RegistrationRequest, association: MobilitySecurityAs
 
 def encode_reply(reply: RegistrationReply, association: MobilitySecurityAssociation) -> bytes:
     """The octets of a reply, everything that it says before its MN-HA authentication."""
-    tnc = b""
-    if reply.trusted_networks_configured:
-        number = ExtensionType.TRUSTED_NETWORKS_CONFIGURED
-        tnc = encode(Extension(number, _TNC_BODY, sub_type=_TNC_SUB_TYPE))
     extensions = (
         _encode_nai(reply.nai)
         + udp_tunnel.encode_reply(reply.udp_tunnel)
-        + tnc
+        + (_TNC if reply.trusted_networks_configured else b"")
         + revocation_support.encode_support(reply.revocation_support)
         + message_string.encode_text(reply.message, by=message_string.Author.HOME_AGENT)
     )
@@ -126,8 +124,8 @@ def encode_fixed_reply(reply: RegistrationReply) -> bytes:
         REPLY_TYPE,
         reply.code,
         reply.lifetime,
-        reply.home_address.packed,
-        reply.home_agent.packed,
+        int(reply.home_address),
+        int(reply.home_agent),
         reply.identification,
     )
 
@@ -139,7 +137,7 @@ def decode(octets: bytes | bytearray | memoryview) -> DecodedRequest | DecodedRe
     UnknownCriticalExtension.
     """
     octets = bytes(octets)  # what is judged later must be what was read, also if a reused buffer came in
-    kind = Cursor(octets).number(1, "message type")
+    kind = octets[0] if octets else Cursor(octets).number(1, "message type")
     if kind == REQUEST_TYPE:
         return _decode_request(octets)
     if kind == REPLY_TYPE:
@@ -152,19 +150,19 @@ def _decode_request(octets: bytes) -> DecodedRequest:
     _, flags, lifetime, home_address, home_agent, care_of_address, identification = _REQUEST.unpack_from(
         octets
     )
-    parts = _read_extensions(octets, _REQUEST.size, _IN_REQUEST)
+    authentications, covered, rest = _read_extensions(octets, _REQUEST.size, _IN_REQUEST)
     request = RegistrationRequest(
         lifetime,
         IPv4Address(home_address),
         home_agent=IPv4Address(home_agent),
         care_of_address=IPv4Address(care_of_address),
         identification=Identification(identification),
-        flags=RequestFlags(flags),
-        nai=_read_nai(parts.covered),
-        udp_tunnel=udp_tunnel.read_request(parts.covered),
-        revocation_support=revocation_support.read_support(parts.covered),
+        flags=_FLAGS[flags],
+        nai=_read_nai(covered),
+        udp_tunnel=udp_tunnel.read_request(covered),
+        revocation_support=revocation_support.read_support(covered),
     )
-    return DecodedRequest(octets, *parts, request)
+    return DecodedRequest(octets, authentications, covered, rest, request)
 
 
 def _decode_reply(octets: bytes) -> DecodedReply:
@@ -207,8 +205,7 @@ def _read_nai(covered: Sequence[Extension]) -> str | None:
 
 
 def _read_trusted_networks_configured(covered: Sequence[Extension]) -> bool:
-    ours = [one for one in covered if one.sub_type == _TNC_SUB_TYPE]
-    extension = only(ours, ExtensionType.TRUSTED_NETWORKS_CONFIGURED)
+    extension = only(covered, ExtensionType.TRUSTED_NETWORKS_CONFIGURED, sub_type=_TNC_SUB_TYPE)
     if extension is None:
         return False
     body = Cursor(extension.body)

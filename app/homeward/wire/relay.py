@@ -44,6 +44,7 @@ _AAA_HEADER: Final = struct.Struct("!BBHI")
 _AAA_AUTHENTICATOR: Final = 16
 _AAA_SUB_TYPE: Final = 1
 _CHAP_CHALLENGE_MOST: Final = 237
+_NOTHING_FOR_HOME: Final = ForeignToHome()
 _NO_CHALLENGE: Final = b"\0"  # RFC 4721 3.5: with a co-located care-of address, "the Challenge value 0"
 
 
@@ -108,6 +109,8 @@ def tell_home_agent(
 def read_for_home_agent(request: DecodedRequest) -> ForeignToHome:
     """What the foreign agent added for the home agent; WireError where it is not well formed."""
     part = _behind_mobile_home(request, before=FOREIGN_HOME)
+    if not part:
+        return _NOTHING_FOR_HOME
     return ForeignToHome(
         udp_tunnel=udp_tunnel.read_request(part), revocation_support=revocation_support.read_support(part)
     )

@@ -7,12 +7,13 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
+from homeward.model.errors import Truncated
 from homeward.model.revocation import RevocationSupport
-from homeward.wire.cursor import Cursor
 from homeward.wire.decoded import only
-from homeward.wire.extensions import Extension, ExtensionType, encode
+from homeward.wire.extensions import Extension, ExtensionType
 
 _SUPPORT: Final = struct.Struct("!HI")
+_EXTENSION: Final = struct.Struct("!BBHI")
 _INFORM: Final = 0x8000
 
 
@@ -20,8 +21,8 @@ def encode_support(support: RevocationSupport | None) -> bytes:
     """The extension, or nothing."""
     if support is None:
         return b""
-    body = _SUPPORT.pack(_INFORM * support.inform, support.timestamp)
-    return encode(Extension(ExtensionType.REVOCATION_SUPPORT, body))
+    flags = _INFORM if support.inform else 0
+    return _EXTENSION.pack(ExtensionType.REVOCATION_SUPPORT, _SUPPORT.size, flags, support.timestamp)
 
 
 def read_support(extensions: Sequence[Extension]) -> RevocationSupport | None:
@@ -29,7 +30,9 @@ def read_support(extensions: Sequence[Extension]) -> RevocationSupport | None:
     extension = only(extensions, ExtensionType.REVOCATION_SUPPORT)
     if extension is None:
         return None
-    body = Cursor(extension.body)
-    flags = body.number(2, "flags of Revocation Support")
-    timestamp = body.number(4, "timestamp of Revocation Support")
+    if len(extension.body) < _SUPPORT.size:
+        raise Truncated(
+            f"Revocation Support at octet {extension.offset} has {len(extension.body)} octets of data"
+        )
+    flags, timestamp = _SUPPORT.unpack_from(extension.body)
     return RevocationSupport(timestamp, inform=bool(flags & _INFORM))

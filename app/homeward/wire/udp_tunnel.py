@@ -55,8 +55,7 @@ def encode_reply(reply: UdpTunnelReply | None) -> bytes:
 
 def read_request(extensions: Sequence[Extension]) -> UdpTunnelRequest | None:
     """What these extensions ask for; WireError for one of another size, or for two."""
-    ours = [one for one in extensions if one.sub_type == _SUB_TYPE]
-    extension = only(ours, ExtensionType.UDP_TUNNEL_REQUEST)
+    extension = only(extensions, ExtensionType.UDP_TUNNEL_REQUEST, sub_type=_SUB_TYPE)
     if extension is None:
         return None
     flags, kind, reserved = exact(extension, _REQUEST, "UDP Tunnel Request")

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which of many things ends next, in logarithmic time at most."""
+
+import heapq
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+_SLACK = 64
+
+
+class _Ordered(Protocol):
+    def __lt__(self, other: Any, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+
+_Key = TypeVar("_Key", bound=_Ordered)
+
+
+class Expiries(Generic[_Key]):
+    """Remembers ends of things that are kept elsewhere; `end_of` says when one ends now, None for never or not there.
+
+    A thing whose end is put off keeps its place until that has come: most renewals change nothing here.
+    """
+
+    def __init__(self, end_of: Callable[[_Key], float | None]) -> None:
+        self._end_of = end_of
+        self._heap: list[tuple[float, _Key]] = []
+        self._most = _SLACK
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def note(self, key: _Key, *, before: float | None) -> None:
+        """A thing is new or renewed; `before` is when it ended until now, None if never, or if it is new."""
+        end = self._end_of(key)
+        if end is None or (before is not None and before <= end):
+            return
+        heapq.heappush(self._heap, (end, key))
+        # Whatever ended otherwise leaves an entry behind; away with them before they outnumber the rest.
+        if len(self._heap) > self._most:
+            ends = ((self._end_of(each), each) for each in {key for _, key in self._heap})
+            self._heap = [(end, each) for end, each in ends if end is not None]
+            heapq.heapify(self._heap)
+            self._most = 2 * len(self._heap) + _SLACK
+
+    def next(self) -> float | None:
+        """When the next one ends; None when none ever does."""
+        while self._heap:
+            end, key = self._heap[0]
+            now = self._end_of(key)
+            if now is None:
+                heapq.heappop(self._heap)
+            elif now <= end:
+                return now
+            else:
+                heapq.heapreplace(self._heap, (now, key))
+        return None
+
+    def due(self, at: float) -> _Key | None:
+        """One that is over at this time, and is to be taken out now; None when there is none."""
+        if not self._heap or self._heap[0][0] > at:
+            return None
+        end = self.next()
+        return self._heap[0][1] if end is not None and end <= at else None
