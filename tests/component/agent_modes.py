@@ -96,12 +96,14 @@ mtu = 1280
 
 
 @contextmanager
-def running(network: AgentNetwork, folder: Path) -> Iterator[AgentProcess]:
-    """The agent of CONFIGURATION; its control socket is `control` in the folder."""
+def running(
+    network: AgentNetwork, folder: Path, configuration: str = CONFIGURATION
+) -> Iterator[AgentProcess]:
+    """The agent of CONFIGURATION, or another one like it; its control socket is `control` in the folder."""
     (folder / "key").write_text(KEY.hex())
     (folder / "key").chmod(0o600)
     path = folder / "agent.toml"
-    path.write_text(CONFIGURATION.replace("CONTROL", str(folder / "control")))
+    path.write_text(configuration.replace("CONTROL", str(folder / "control")))
     path.chmod(0o644)
     process = AgentProcess(network.agent, path, folder / "log")
     try:

@@ -225,7 +225,8 @@ def test_registration_and_pings_both_ways(agent: AgentProcess, node: Node, peer:
     assert (binding["node"], binding["care_of_address"]) == ("laptop", str(CARE_OF))
     assert 290 <= binding["remaining"] <= 300
     assert dump["counters"]["packets-out"] >= 2
-    assert dump["counters"]["packets-in"] == 2
+    came = dump["counters"].get("packets-in", 0) + dump["traffic"].get("in-bpf", 0)
+    assert came == 2
 
 
 @pytest.mark.rows("R-201")
@@ -358,14 +359,14 @@ def test_a_lifetime_ends_silently(agent: AgentProcess, node: Node, peer: socket.
 def test_a_home_address_outside_the_virtual_network_has_a_route_while_it_is_bound(
     agent: AgentProcess, node: Node, network: AgentNetwork, peer: socket.socket
 ) -> None:
-    route = f"{OTHER_HOME} dev {DEVICE}"
-    assert route not in network.agent.ip("route show")
+    route = f"route show {OTHER_HOME}"
+    assert network.agent.ip(route) == ""
     assert node.ask(association=OTHER_SA, home=OTHER_HOME) is not None
-    assert route in network.agent.ip("route show")
+    assert f" dev {DEVICE} " in network.agent.ip(route)
     ping_node(peer, 1, OTHER_HOME)
     assert node.take()[IP].payload.dst == str(OTHER_HOME)
     assert node.ask(0, association=OTHER_SA, home=OTHER_HOME) is not None
-    assert route not in network.agent.ip("route show")
+    assert network.agent.ip(route) == ""
 
 
 @pytest.mark.rows("R-287", "R-288")

@@ -14,8 +14,9 @@ from scapy.layers.l2 import ARP, Ether
 
 from homeward.adapters.receive_merging import merges, set_merging
 from homeward.model.agent import AgentAdvertisement, AgentFlags
+from homeward.model.registration import RequestFlags
 from homeward.wire.agent_advertisement import decode_advertisement, encode_solicitation
-from tests.component.agent_modes import AT_HOME, Station, request, running
+from tests.component.agent_modes import AT_HOME, D_T, Station, request, running
 from tests.component.agent_network import AGENT, CARE_OF, AgentNetwork, AgentProcess, Namespace, udp
 
 pytestmark = pytest.mark.root
@@ -186,14 +187,25 @@ def test_a_killed_agent_draws_no_packets(network: AgentNetwork, link: Link, tmp_
     away.close()
 
 
-def test_inside_links_merge_nothing_while_it_runs(network: AgentNetwork, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["bpf", "tun"])
+def test_inside_links_merge_nothing_that_a_socket_would_get(
+    network: AgentNetwork, tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Merged TCP inside IP-in-IP reaches a raw socket as one packet that is too long, its checksum unfinished.
+    monkeypatch.setenv("HOMEWARD_ENGINES", engine)
     with network.agent.entered():
         if not set_merging("inside", on=True):
             pytest.skip("this kernel's veth cannot be told to merge")
         assert merges("inside")
+    away = Station(network, CARE_OF)
     with running(network, tmp_path), network.agent.entered():
+        assert merges("inside") is (engine != "tun")
+        away.ask(home_address=AT_HOME)
+        assert merges("inside") is (engine != "tun")
+        away.ask(home_address=AT_HOME, flags=D_T | RequestFlags.GRE)
         assert not merges("inside")
+        away.ask(lifetime=0, home_address=AT_HOME)
+    away.close()
     with network.agent.entered():
         assert merges("inside")
         assert set_merging("inside", on=False)

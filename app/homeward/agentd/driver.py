@@ -21,6 +21,7 @@ from homeward.agentd.doer import Doer, udp_end
 from homeward.agentd.forwarding import Forwarding
 from homeward.agentd.home_link import HomeLink
 from homeward.agentd.inside_links import InsideLinks
+from homeward.agentd.kernel_forwarding import Traffic
 from homeward.agentd.listener import RequestListener, TunnelDatagram
 from homeward.agentd.log import entry
 from homeward.agentd.memory_keeper import MemoryKeeper
@@ -170,6 +171,11 @@ class AgentDriver:
         self._settings = settings
         self._keeper.tolerance = settings.policy.timestamp_tolerance
         self._finish(effects, is_order=True)
+        self._forwarding.adopt(settings)
+
+    def traffic(self) -> Traffic:
+        """Packets and octets that the kernel carried past us, by direction ("in", "out") and engine."""
+        return self._forwarding.traffic()
 
     def back_up(self, to: Path) -> None:
         """Write a consistent copy of the store into a file that is empty or not there. From any thread; Unavailable."""
@@ -184,7 +190,9 @@ class AgentDriver:
         now = self._boot()
         bindings = [_described(binding, now) for binding in self.agent.bindings()]
         counters = dict(sorted(self._metrics.counts.items()))
-        log.info("bindings %s", json.dumps({"bindings": bindings, "counters": counters}))
+        traffic = {f"{way}-{engine}": packets for (way, engine), (packets, _) in self.traffic().items()}
+        told = {"bindings": bindings, "counters": counters, "engine": self.engine, "traffic": traffic}
+        log.info("bindings %s", json.dumps(told))
 
     # --- inputs ---
 

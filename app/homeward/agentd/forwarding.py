@@ -6,8 +6,8 @@ ICMP where it may not be cut, in one place (agents/tunnels.py), so that no tunne
 way to a care-of address is narrower, routers say so by ICMP; that is passed on to the sender (R-287) and remembered
 (R-288), and what else they say is judged in agents/tunnel_errors.py.
 
-Receive merging (GRO) is switched off on the inside links: it merges TCP segments inside IP-in-IP, and the raw socket
-gets packets that are too long and have unfinished checksums.
+That is the way of every packet where the kernel has no programs for tunnels (agentd/kernel_forwarding.py), and of all
+that these leave to us.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import Final, assert_never
 
-from homeward.adapters.netlink_routes.forwarding import ForwardingRoutes
+from homeward.adapters.netlink_routes.forwarding import ForwardingRoutes, Prefix
 from homeward.adapters.netlink_routes.rtnetlink import link_mtu
 from homeward.adapters.nftables.tunnel_errors import TunnelErrors
-from homeward.adapters.receive_merging import ReceiveMerging
 from homeward.adapters.tunnel_device import open_tun
 from homeward.agentd.inside_links import InsideLinks
+from homeward.agentd.kernel_forwarding import KernelForwarding, Traffic
 from homeward.agentd.listener import TunnelDatagram
 from homeward.agentd.log import entry
 from homeward.agentd.metrics import Metrics
+from homeward.agentd.noted import Noted
 from homeward.agentd.settings import AGENT_DEVICE, AGENT_TABLE, AgentSettings
 from homeward.agentd.tunnel_sockets import TunnelSockets
 from homeward.agents.agent_events import Forward, StopForwarding
-from homeward.agents.path_mtu import LEAST
+from homeward.agents.path_mtu import AGE, LEAST
 from homeward.agents.tunnels import Dropped, TellSender, TunnelPacket, TunnelTable
 from homeward.model.errors import AdapterError
 
@@ -42,6 +43,9 @@ _LONGEST: Final = 0xFFFF
 _ETHERNET_MTU: Final = 1500
 _ICMP_PER_SECOND: Final = 100.0
 _OUTSIDE: Final = "tunnel-packet-from-outside-interface"
+_SWEEP: Final = 0.25
+"""Seconds between two looks at which former tunnels are over: the kernel takes packets out of them that much longer."""
+_HOST: Final = 32
 
 
 class Forwarding:
@@ -62,75 +66,106 @@ class Forwarding:
         self._settings = settings
         self._address = settings.policy.address
         self._inside = inside
-        self._home_network = settings.home_network
         self._metrics = metrics
+        self._note = Noted(log, self._metrics, boot)
         self._boot = boot
         self._table = self._new_table(_ETHERNET_MTU)
         self.routes = ForwardingRoutes(AGENT_DEVICE)
-        self._merging = ReceiveMerging()
         self._errors = TunnelErrors(AGENT_TABLE)
         self._sockets = TunnelSockets(self._address, on_packet=self._take_packet, on_error=self._take_error)
         self._device: int | None = None
         self._holds_device = False
+        self._kernel = KernelForwarding(settings, inside, self.routes, metrics=metrics, boot=boot)
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._refits: dict[int, asyncio.TimerHandle] = {}
         self._icmp_credit = (_ICMP_PER_SECOND, 0.0)
 
     @property
     def engine(self) -> str:
-        """What carries the tunnels' packets, for the status."""
-        return "tun"
+        """The best that carries tunnels here, for the status: "ipip", "bpf" or "tun"."""
+        return self._kernel.engine.value
+
+    def traffic(self) -> Traffic:
+        """Packets and octets that the kernel carried past us, by direction ("in", "out") and engine."""
+        return self._kernel.traffic()
 
     def start(self) -> None:
-        """Take over or make the device, and begin to forward. Raises AdapterErrors, OSError."""
+        """Take over or make the device. Raises AdapterErrors, OSError.
+
+        What a former life has left standing goes on until `restore`, which has to follow before anything is forwarded.
+        """
         narrowest = max(LEAST, min((link_mtu(link) for link in self._inside.names), default=_ETHERNET_MTU))
         self._table = self._new_table(narrowest)
         self._device = open_tun(AGENT_DEVICE)
         self._holds_device = True
         self.routes.bring_up(mtu=narrowest, forward_from=self._inside.names)
-        if self._home_network is not None:
-            self.routes.add(self._home_network)
-        for link in sorted(self._inside.names):
-            self._merging.switch_off(link)
         self._silence_errors()
         self._sockets.open(each.protocol for each in self._settings.policy.encapsulations)
         asyncio.get_running_loop().add_reader(self._device, self._take_from_device)
         log.info(
-            entry("forwarding-started", device=AGENT_DEVICE, mtu=narrowest, home_network=self._home_network)
+            entry(
+                "forwarding-started",
+                device=AGENT_DEVICE,
+                mtu=narrowest,
+                home_network=self._settings.home_network,
+            )
         )
 
+    def restore(self, changes: Iterable[Forward]) -> None:
+        """Forward these and nothing else, without a gap for what the life before forwarded. Raises AdapterErrors."""
+        boot = self._boot()
+        for change in changes:
+            self._table.apply(change, boot)
+        self._kernel.start(self._table, self._prefixes(), self._settings)
+        log.info(entry("engine", engine=self.engine, bindings=len(self._table)))
+
+    def adopt(self, settings: AgentSettings) -> None:
+        """Go by these from now on, as far as a running agent can. Raises AdapterErrors."""
+        self._settings = settings
+        self._table.configure(path_mtus=settings.path_mtus, segment_mtu=settings.segment_mtu)
+        self._kernel.start(self._table, self._prefixes(), settings)
+
     def stop(self, *, keep: bool = False) -> None:
-        """Close the sockets, and unless the next life is to `keep` them remove the device and its routes.
+        """Close the sockets, and unless the next life is to `keep` them remove the device, its routes and programs.
 
         Raises AdapterErrors.
         """
         self._let_go()
-        if self._holds_device and not keep:  # else it is another agent's
+        if self._holds_device:  # else it is another agent's
             self._holds_device = False
-            self._merging.restore()
-            self.routes.take_down()
-            self._speak_again()
-            log.info(entry("forwarding-stopped", device=AGENT_DEVICE))
+            self._kernel.stop(keep=keep)
+            if not keep:
+                self.routes.take_down()
+                self._speak_again()
+            log.info(entry("forwarding-stopped", device=AGENT_DEVICE, kept="yes" if keep else None))
         self.routes.close()
 
     def apply(self, change: Forward | StopForwarding) -> None:
         """Change where a home address's packets go; at once. Raises AdapterErrors, and then nothing is tunnelled."""
-        prefix = IPv4Network(change.home_address)
-        routed = self._home_network is not None and change.home_address in self._home_network
-        match change:
-            case Forward():
-                if not routed:
-                    self.routes.add(prefix)
-                self._table.apply(change, self._boot())
-            case StopForwarding():
-                self._table.apply(change, self._boot())
-                if not routed:
-                    self.routes.remove(prefix)
-            case _:
-                assert_never(change)
+        address = int(change.home_address)
+        routed = self._is_routed(address)
+        if isinstance(change, Forward):
+            if not routed:
+                self.routes.add((address, _HOST))
+            self._kernel.follow(change, self._table.apply(change, self._boot()))
+        else:
+            self._kernel.follow(change, self._table.apply(change, self._boot()))
+            if not routed:
+                self.routes.remove((address, _HOST))
+        if self._sweeping is None and self._table.is_lingering:
+            self._sweep_soon()
 
-    def restore(self, changes: Iterable[Forward]) -> None:
-        """Forward as the life before did, and for nobody else. Raises AdapterErrors."""
-        for change in changes:
-            self.apply(change)
+    def _is_routed(self, address: int) -> bool:
+        """Whether a home address is in the network that is led here anyway."""
+        network = self._settings.home_network
+        return network is not None and not (address ^ int(network.network_address)) & int(network.netmask)
+
+    def _prefixes(self) -> set[Prefix]:
+        """What has to be led into the device."""
+        network = self._settings.home_network
+        found = set() if network is None else {(int(network.network_address), network.prefixlen)}
+        addresses = (int(each.home_address) for each in self._table)
+        return found.union((address, _HOST) for address in addresses if not self._is_routed(address))
 
     def take_datagram(self, arrived: TunnelDatagram) -> bool:
         """Take MIP Tunnel Data; False where its tunnel is half bound, which the home agent may complete."""
@@ -227,6 +262,8 @@ class Forwarding:
             return
         self._metrics.counts[f"icmp-from-tunnel-{message[0]}-{message[1]}"] += 1
         told = self._table.error_reported(message, self._boot())
+        for endpoint in self._table.pop_changed():
+            self._refit(endpoint)
         if told is not None:
             self._tell_sender(told)
 
@@ -247,6 +284,29 @@ class Forwarding:
             self._note("send-failed", cause=error.strerror, to=told.sender)
         else:
             self._metrics.counts[f"icmp-sent-{told.icmp[0]}-{told.icmp[1]}"] += 1
+
+    # --- what time brings ---
+
+    def _sweep_soon(self) -> None:
+        self._sweeping = asyncio.get_running_loop().call_later(_SWEEP, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = None
+        self._kernel.close(self._table.pop_closed(self._boot()))
+        if self._table.is_lingering:
+            self._sweep_soon()
+
+    def _refit(self, endpoint: int) -> None:
+        """Now, and when what was reported of the way there is forgotten."""
+        pending = self._refits.pop(endpoint, None)
+        if pending is not None:
+            pending.cancel()
+        self._kernel.fit(endpoint)
+        self._refits[endpoint] = asyncio.get_running_loop().call_later(AGE + 1, self._refit_again, endpoint)
+
+    def _refit_again(self, endpoint: int) -> None:
+        del self._refits[endpoint]
+        self._kernel.fit(endpoint)
 
     # --- ends ---
 
@@ -272,12 +332,12 @@ class Forwarding:
         except AdapterError as error:
             log.debug(entry("tunnel-errors-not-restored", cause=error))
 
-    def _note(self, code: str, *, outer_source: IPv4Address | str | None = None, **fields: object) -> None:
-        unlogged = self._metrics.count(code, self._boot(), source=outer_source)
-        if unlogged is not None:
-            log.warning(entry(code, outer_source=outer_source, **fields, unlogged=unlogged or None))
-
     def _let_go(self) -> None:
+        for timer in (self._sweeping, *self._refits.values()):
+            if timer is not None:
+                timer.cancel()
+        self._sweeping = None
+        self._refits.clear()
         if self._device is not None:
             asyncio.get_running_loop().remove_reader(self._device)
             os.close(self._device)

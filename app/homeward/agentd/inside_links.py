@@ -31,6 +31,10 @@ class InsideLinks:
             known = self._known[index] = _name_of(index)
         return known
 
+    def indexes(self) -> set[int]:
+        """Those of all inside links that there are at this moment."""
+        return {index for index, name in socket.if_nameindex() if name in self.names}
+
     def has(self, index: int) -> bool:
         """Whether the link with this index is inside."""
         return self.name_of(index) in self.names

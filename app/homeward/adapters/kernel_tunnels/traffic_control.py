@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Final
 
@@ -89,11 +90,12 @@ class TrafficControl:
         if standing.endswith(_WITH_QDISC) and not self._has_filters(action, link):
             self._netlink.ask_quietly(action, _DELETE_QDISC, _qdisc(link))
 
-    def detach_everywhere(self, name: str) -> None:
-        """The same for all links that there are, whoever's life attached the program."""
+    def detach_everywhere(self, name: str, *, but: Collection[int] = ()) -> None:
+        """The same for all links that there are `but` these, whoever's life attached the program."""
         for index, _ in socket.if_nameindex():
-            with suppress(AdapterError):
-                self.detach(index, name)
+            if index not in but:
+                with suppress(AdapterError):
+                    self.detach(index, name)
 
     def is_attached(self, link: int, name: str) -> bool:
         """Whether the link has our program still."""
