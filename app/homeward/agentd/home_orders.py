@@ -8,7 +8,6 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Set
 from ipaddress import AddressValueError, IPv4Address
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -93,7 +92,7 @@ class HomeOrders:
                 case "revoke-node":
                     return (self._revoke_node(text_in(fields, "name")),)
                 case "drain":
-                    return (self._drain(on=flag_in(fields, "on"), revoke=flag_in(fields, "revoke")),)
+                    return (await self._drain(on=flag_in(fields, "on"), revoke=flag_in(fields, "revoke")),)
         raise OrderRefused(f"a home agent knows no order {order[:40]!r}")
 
     def status(self) -> Answer:
@@ -174,16 +173,20 @@ class HomeOrders:
         return told
 
     def _bindings(self) -> Iterator[Answer]:
-        now = self._driver.clock.now().boot
+        agent, now = self._driver.agent, self._driver.clock.now().boot
         retired = self._driver.settings.census.retired
-        rest = iter(self._driver.agent.bindings())
-        while part := [described(each, now, retired) for each in islice(rest, _PER_ANSWER)]:
+        addresses = agent.home_addresses()
+        for start in range(0, len(addresses), _PER_ANSWER):
+            found = map(agent.binding, map(IPv4Address, addresses[start : start + _PER_ANSWER]))
+            part = [
+                described(each, now, retired) for each in found if each is not None
+            ]  # it may have ended meanwhile
             yield {"format": FORMAT, "bindings": part}
         yield {"format": FORMAT, "bindings": []}
 
     def _revoke(self, address: IPv4Address) -> Answer:
         before = self._driver.agent.binding_count()
-        if not any(binding.home_address == address for binding in self._driver.agent.bindings()):
+        if self._driver.agent.binding(address) is None:
             raise OrderRefused(f"there is no binding of {address}; `homeward-agent bindings` lists them")
         self._driver.take(RevokeBinding(address))
         return {"ended": before - self._driver.agent.binding_count()}
@@ -201,13 +204,14 @@ class HomeOrders:
         log.warning(entry("node-revoked", node=name, keys=known, bindings_ended=ended))
         return {"keys": known, "bindings_ended": ended}
 
-    def _drain(self, *, on: bool, revoke: bool) -> Answer:
+    async def _drain(self, *, on: bool, revoke: bool) -> Answer:
         self._driver.take(Drain(on))
         self._draining = on
         before = self._driver.agent.binding_count()
         if on and revoke:
-            for binding in tuple(self._driver.agent.bindings()):
-                self._driver.take(RevokeBinding(binding.home_address))
+            for number in self._driver.agent.home_addresses():
+                self._driver.take(RevokeBinding(IPv4Address(number)))
+                await asyncio.sleep(0)  # packets and requests first
         left = self._driver.agent.binding_count()
         log.info(entry("draining" if on else "not-draining", ended=before - left, bindings=left))
         return {"draining": on, "ended": before - left, "bindings": left}

@@ -155,6 +155,10 @@ class HomeAgent:
         """The binding of a home address, if there is one."""
         return self._ledger.get(home_address)
 
+    def home_addresses(self) -> list[int]:
+        """The home addresses that have a binding, as numbers, in order: to go through many of them in parts."""
+        return self._ledger.home_addresses()
+
     def binding_count(self) -> int:
         """How many bindings there are."""
         return len(self._ledger)

@@ -211,7 +211,8 @@ For a laptop that was stolen: its binding ends, its foreign agent is told, its k
 command. The nodes file is edited also when no agent runs here."""
 _RESTORE_TEXT: Final = """\
 No agent may run here. What is in the way is put aside, and --undo brings it back. Requests that might have
-been accepted before are refused once, so that nobody can play them again: clients notice nothing of it."""
+been accepted since the backup are refused, so that nobody can play them again; for some seconds that
+delays clients, which ask again by themselves."""
 _PROBE_TEXT: Final = """\
 Sends well-formed Registration Requests without any secret to UDP port 434 of ADDRESS, and an IP-in-IP packet
 where it may (as root). Exit status 0: nothing answered, 1: something did, which a firewall must stop.

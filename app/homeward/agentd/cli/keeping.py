@@ -7,6 +7,7 @@ import argparse
 import os
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 from typing import Final
 
@@ -91,7 +92,8 @@ def _restore(config: Path, place: Path, record: Path, *, with_gone: bool) -> int
     gone: list[str] = []
     if not with_gone:
         files, gone = _without_gone(files)
-    files = [_made_safe(each) if each.what == STORE else each for each in files]
+    horizon = time.time() + _tolerance(files)
+    files = [_made_safe(each, horizon) if each.what == STORE else each for each in files]
     aside = restoring.put(files, record)
     try:
         load(config_in_it)
@@ -124,15 +126,25 @@ def _without_gone(files: list[Kept]) -> tuple[list[Kept], list[str]]:
     return found, gone
 
 
-def _made_safe(store: Kept) -> Kept:
+def _tolerance(files: list[Kept]) -> float:
+    """Seconds that an accepted time stamp may have been ahead of the clock, as the configuration in the backup says."""
+    for each in files:
+        if each.what == CONFIGURATION:
+            try:
+                return float(tomllib.loads(each.octets.decode()).get("timestamp_tolerance", _TOLERANCE))
+            except (ValueError, TypeError):
+                break
+    return _TOLERANCE
+
+
+def _made_safe(store: Kept, horizon: float) -> Kept:
     """Requests that were accepted after the backup was made must not be accepted again."""
     with tempfile.TemporaryDirectory(prefix="homeward-restore-") as folder:
         copy = Path(folder) / "store"
         descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(store.octets)
-        sqlite_agent_store.check(copy)
-        sqlite_agent_store.make_safe(copy, horizon=time.time() + _TOLERANCE)
+        sqlite_agent_store.make_safe(copy, horizon=horizon)
         sqlite_agent_store.check(copy)
         return Kept(store.path, 0o600, STORE, copy.read_bytes())
 
