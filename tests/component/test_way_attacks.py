@@ -19,6 +19,7 @@ from homeward.model.access import AgentPath
 from homeward.model.errors import AdapterError
 from homeward.model.names import MARK_REGISTRATION, MARK_TUNNEL
 from homeward.model.plan import Held
+from tests.world.namespaces import cable
 from tests.world.stations import AGENT, CARE_OF, HOME, INNER, PEER, ROUTER, Stations, eventually
 from tests.world.ways import (
     BY_NAME,
@@ -34,20 +35,22 @@ from tests.world.ways import (
     in_ip,
     in_minimal,
     in_udp,
+    on_each_engine,
     to_application,
 )
 
 pytestmark = pytest.mark.root
-each_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+each_way = on_each_engine(*WAYS)
 
+PLAIN = {"agent", "agent-encapsulating", "home"}
 OTHER_HOST = IPv4Address("10.1.1.66")
 OTHER_HOME = IPv4Address("10.77.0.11")
 
 
 @pytest.fixture
-async def ways(tmp_path: Path) -> AsyncIterator[Ways]:
+async def ways(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ways]:
     with Stations() as stations:
-        made = Ways(stations, tmp_path)
+        made = Ways(stations, tmp_path, getattr(request, "param", None))
         yield made
         await made.shut()
 
@@ -80,10 +83,49 @@ def forgeries(ways: Ways, receiver: socket.socket) -> dict[str, Callable[[], Non
         name: (lambda frame=frame: ways.inject(frame))  # type: ignore[misc]
         for name, frame in frames.items()
     }
+    for name, right in (("ip-in-ip", in_ip(data("16"))), ("udp", in_udp(data("17"), clear))):
+        made |= _damaged(ways, name, right)
     made["the clear tunnel through the vpn"] = lambda: ways.vpn.deliver(bytes(in_ip(data("13"))))
     made["the clear udp tunnel through the vpn"] = lambda: ways.vpn.deliver(bytes(in_udp(data("14"), clear)))
     made["in clear through the vpn"] = lambda: ways.vpn.deliver(bytes(data("15")))
     return made
+
+
+def _damaged(ways: Ways, name: str, right: Packet) -> dict[str, Callable[[], None]]:
+    """What is right on one way, but for what its outer header or its frame says."""
+    octets, length = bytes(right), len(right)
+
+    def changed(**fields: object) -> bytes:
+        outer = right.copy()
+        for field, value in fields.items():
+            setattr(outer, field, value)
+        return bytes(outer)
+
+    made: dict[str, Callable[[], None]] = {
+        f"{name} for another station": lambda: ways.inject(octets, destination=STRANGER),
+        f"{name} for another network on the same cable": lambda: ways.inject(octets, vlan=7),
+        f"{name} without its end": lambda: ways.inject(octets[:-3]),
+        f"{name} that is the beginning of one": lambda: ways.inject(changed(flags="MF")),
+        f"{name} that is the end of one": lambda: ways.inject(changed(frag=100)),
+        f"{name} that says it is longer": lambda: ways.inject(changed(len=length + 8)),
+        f"{name} that says it is shorter": lambda: ways.inject(changed(len=length - 3)),
+        f"{name} with a wrong sum": lambda: ways.inject(changed(chksum=0xBAD)),
+        f"{name} of another version": lambda: ways.inject(b"\x65" + octets[1:]),
+        f"{name} on which congestion was marked": lambda: ways.inject(changed(tos=3)),
+        f"{name} by another cable": lambda: _by_another_cable(ways, octets),
+    }
+    if UDP not in right:  # what stands behind a datagram is cut off by the kernel, and no fault
+        made[f"{name} with more behind it"] = lambda: ways.inject(changed(len=length + 8) + bytes(8))
+    return made
+
+
+def _by_another_cable(ways: Ways, packet: bytes) -> None:
+    if "usb0" not in ways.stations.laptop.ip("link"):
+        cable(ways.stations.laptop, "usb0", ways.stations.agent, "lan1")
+    there = ways.stations.laptop.ip("-br link show usb0").split()[2]
+    with ways.stations.agent, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as injector:
+        injector.bind(("lan1", 0))
+        injector.send(bytes(Ether(src=STRANGER, dst=there, type=0x0800)) + packet)
 
 
 @pytest.mark.rows("R-179", "R-186", "R-188", "R-231")
@@ -96,9 +138,6 @@ async def test_nothing_that_is_wrong_anywhere_comes_in_by_any_way(ways: Ways, wa
         assert await heard(receiver) == []
         way.deliver(ways, to_application(receiver, b"genuine"))
         assert await heard(receiver) == [b"genuine"]
-
-
-PLAIN = {"agent", "agent-encapsulating", "home"}
 
 
 @pytest.mark.rows("R-187", "R-229", "R-231")
@@ -114,6 +153,21 @@ async def test_what_was_not_agreed_on_is_refused_though_the_right_one_sends_it(w
         assert await heard(receiver) == []
         way.deliver(ways, to_application(receiver, b"genuine"))
         assert await heard(receiver) == [b"genuine"]
+
+
+@pytest.mark.rows("R-32", "R-96")
+@on_each_engine(*(way for way in WAYS if way.name not in PLAIN))
+async def test_a_reply_that_comes_inside_the_tunnel_answers_no_request(ways: Ways, way: Way) -> None:
+    """Whoever can send to the home address through the home agent could else vouch for any network."""
+    await ways.apply(way.traffic(ways))
+    ways.registrations.send(ways.clear, AGENT, b"\1request", ttl=255)
+    opened = ways.registrations._sockets[ways.clear].receiver
+    assert opened is not None
+    reply = UDP(sport=434, dport=opened.getsockname()[1]) / Raw(b"\3forged")
+    for to in (HOME, CARE_OF, INNER):
+        way.deliver(ways, IP(src=str(AGENT), dst=str(to)) / reply)
+    await asyncio.sleep(0.03)
+    assert [came.octets for came in ways.reported if came.octets.startswith(b"\3")] == []
 
 
 @pytest.mark.rows("R-231")

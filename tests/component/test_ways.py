@@ -15,8 +15,11 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
+from homeward.adapters.tunnel_device import TunnelCounters
 from homeward.model.plan import EMPTY_PLAN, Held
 from homeward.model.plan import Tunnelled as Tunnel
+from homeward.model.traffic_counts import TrafficCounts
+from homeward.model.tunnel_engine import TunnelEngine
 from tests.world.stations import AGENT, CARE_OF, HOME, PEER, ROUTER, Stations, eventually
 from tests.world.ways import (
     BY_NAME,
@@ -28,17 +31,18 @@ from tests.world.ways import (
     heard,
     in_ip,
     in_udp,
+    on_each_engine,
     to_application,
 )
 
 pytestmark = pytest.mark.root
-each_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+each_way = on_each_engine(*WAYS)
 
 
 @pytest.fixture
-async def ways(tmp_path: Path) -> AsyncIterator[Ways]:
+async def ways(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ways]:
     with Stations() as stations:
-        made = Ways(stations, tmp_path)
+        made = Ways(stations, tmp_path, getattr(request, "param", None))
         yield made
         await made.shut()
 
@@ -58,14 +62,21 @@ def send(sender: socket.socket, *which: int, size: int = 4) -> None:
 @each_way
 async def test_packets_travel_both_ways(ways: Ways, way: Way) -> None:
     await ways.apply(way.traffic(ways))
+    assert ways.tunnel.engine is ways.engine
     with application() as sender:
         send(sender, 7)
         packet = await eventually(lambda: way.came(ways))
         assert (packet.src, packet.dst, packet.ttl) == (str(HOME), str(PEER), 64)
         assert packet[UDP].chksum not in (None, 0)
+    assert ways.tunnel.traffic() == TrafficCounts(1, 32, 0, 0)
     with application(HOME) as receiver:
         way.deliver(ways, to_application(receiver, b"answer"))
         assert await heard(receiver) == [b"answer"]
+    past = ways.shortcut.counted()
+    if ways.engine is TunnelEngine.TUN:
+        assert past == (0, 0, 0, 0)
+    else:
+        assert (past, ways.tunnel.counted) == ((1, 32, 1, 34), TunnelCounters())
 
 
 @pytest.mark.rows("R-64", "R-68")
@@ -301,6 +312,21 @@ async def test_a_registration_is_never_put_into_its_own_tunnel(ways: Ways) -> No
     ways.registrations.send(ways.clear, AGENT, b"\1renewal", ttl=255)
     frame = await eventually(lambda: next(iter(_from_laptop(ways)), None))
     assert (frame[IP].ttl, bytes(frame[UDP].payload)) == (255, b"\1renewal")
+
+
+@pytest.mark.parametrize("name", ["udp", "gre-in-udp", "vpn-udp"])
+async def test_a_tunnel_in_udp_that_sums_its_packets_up_is_heard_as_well(ways: Ways, name: str) -> None:
+    """As the process at the other end sends them; only ours looks at such a sum."""
+    way = BY_NAME[name]
+    await ways.apply(way.traffic(ways))
+    with application(HOME) as receiver:
+        for checksum, comes in ((None, [b"x"]), (0xBAD, [])):
+            packet = way.wrapped(ways, to_application(receiver, b"x"))
+            assert isinstance(packet, Packet)
+            packet[UDP].chksum = checksum
+            (ways.vpn.deliver if way.through_vpn else ways.inject)(bytes(packet))
+            assert await heard(receiver) == comes
+    assert ways.shortcut.counted() == (0, 0, 0, 0)
 
 
 @pytest.mark.rows("R-237")

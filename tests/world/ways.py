@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import GRE, Ether
 from scapy.packet import Packet, Raw
@@ -44,7 +45,7 @@ class Ways:
     """A laptop with all adapters of its data path, and the machine at the other end of its cable."""
 
     def __init__(self, stations: Stations, state: Path, engine: TunnelEngine | None = None) -> None:
-        """With `engine` it is the only one that may carry packets past the process, and must be there for that."""
+        """With `engine` nothing else may carry packets past the process."""
         self.stations = stations
         self.engine = engine
         self.registrations = UdpRegistrations({INNER: "ipsec0"}.get)
@@ -110,12 +111,14 @@ class Ways:
         self.look()
         self.frames.clear()
 
-    def inject(self, packet: Packet | bytes, *, source: str = "", destination: str = "") -> None:
-        """A packet comes in by the cable, in a frame from the agent's hardware address or another."""
-        frame = Ether(
-            src=source or self.agent_hardware.hex(":"), dst=destination or self.hardware, type=0x0800
-        )
-        self._injector.send(bytes(frame) + bytes(packet))
+    def inject(
+        self, packet: Packet | bytes, *, source: str = "", destination: str = "", vlan: int | None = None
+    ) -> None:
+        """A packet comes in by the cable: in a frame from the agent's hardware address or another's, or by a VLAN."""
+        kind = b"\x08\x00" if vlan is None else b"\x81\x00" + vlan.to_bytes(2, "big") + b"\x08\x00"
+        ends = (destination or self.hardware, source or self.agent_hardware.hex(":"))
+        frame = b"".join(bytes.fromhex(end.replace(":", "")) for end in ends) + kind
+        self._injector.send(frame + bytes(packet))
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,8 @@ class Way:
     opened: Callable[[Packet], Packet | None]
     wrapped: Callable[[Ways, Packet], Packet | bytes]
     through_vpn: bool = False
+    past: TunnelEngine = TunnelEngine.TUN
+    """What can carry it past the process."""
 
     def came(self, ways: Ways) -> Packet | None:
         """The next packet of the home address at the other end, travelling exactly as it should; None if none did."""
@@ -207,8 +212,10 @@ def in_udp(
     sport: int = 434,
     prefix: bytes = TUNNEL_DATA,
     tos: int = 0,
+    checksum: int | None = 0,
 ) -> Packet:
-    outer = IP(src=str(source), dst=str(destination), tos=tos) / UDP(sport=sport, dport=port)
+    """None is a right checksum. Without one it is as the kernel of the other end sends it."""
+    outer = IP(src=str(source), dst=str(destination), tos=tos) / UDP(sport=sport, dport=port, chksum=checksum)
     return outer / Raw(prefix + bytes(inner))
 
 
@@ -220,6 +227,7 @@ WAYS = (
         lambda ways: Tunnelled(ways.clear, AGENT, 1480),
         _raw(4, CARE_OF),
         lambda _, inner: in_ip(inner),
+        past=TunnelEngine.IPIP,
     ),
     Way(
         "gre",
@@ -238,12 +246,14 @@ WAYS = (
         lambda ways: Tunnelled(ways.clear, AGENT, 1468, udp=True),
         _udp(TUNNEL_DATA, CARE_OF),
         lambda ways, inner: in_udp(inner, ways.ports.get(ways.clear, 9)),
+        past=TunnelEngine.BPF,
     ),
     Way(
         "gre-in-udp",
         lambda ways: Tunnelled(ways.clear, AGENT, 1464, Encapsulation.GRE, udp=True),
         _udp(TUNNEL_DATA_GRE + GRE_HEADER, CARE_OF),
         lambda ways, inner: in_udp(inner, ways.ports.get(ways.clear, 9), prefix=TUNNEL_DATA_GRE + GRE_HEADER),
+        past=TunnelEngine.BPF,
     ),
     Way("agent", lambda ways: ViaAgent(ways.by_agent, 1500), _plain, lambda _, inner: inner),
     Way(
@@ -259,6 +269,7 @@ WAYS = (
         _raw(4, INNER),
         lambda _, inner: in_ip(inner, destination=INNER),
         through_vpn=True,
+        past=TunnelEngine.IPIP,
     ),
     Way(
         "vpn-udp",
@@ -266,9 +277,20 @@ WAYS = (
         _udp(TUNNEL_DATA, INNER),
         lambda ways, inner: in_udp(inner, ways.ports.get(ways.vpn_path, 9), destination=INNER),
         through_vpn=True,
+        past=TunnelEngine.BPF,
     ),
 )
 BY_NAME = {way.name: way for way in WAYS}
+
+
+def on_each_engine(
+    *chosen: Way, here: Collection[TunnelEngine] = (TunnelEngine.BPF,)
+) -> pytest.MarkDecorator:
+    """Each of these ways, past the process by the engines that there are `here`, and by the process: `ways`, `way`."""
+    cases = [(way.past if way.past in here else TunnelEngine.TUN, way) for way in chosen]
+    cases += [(TunnelEngine.TUN, way) for way in chosen if way.past in here]
+    names = [f"{way.name}-{engine.value}" for engine, way in cases]
+    return pytest.mark.parametrize(("ways", "way"), cases, indirect=["ways"], ids=names)
 
 
 def application(source: IPv4Address | None = None) -> socket.socket:

@@ -158,10 +158,11 @@ class KernelTunnels:
 
     # --- links -----------------------------------------------------------------------------------------------------
 
-    def watch(self, link: int, *, again: bool = False) -> None:
-        """Have the program see what comes in by the link with this index, once; `again`, as others can detach it."""
-        if again or link not in self._links:
-            self._open_control().attach(link, self._ingress_program, _INGRESS_NAMES[self._side])
+    def watch(self, link: int) -> None:
+        """Have the program see what comes in by the link with this index, unless it does; others can detach it."""
+        control, name = self._open_control(), _INGRESS_NAMES[self._side]
+        if link not in self._links or not control.is_attached(link, name):
+            control.attach(link, self._ingress_program, name)
             self._links.add(link)
 
     def leave(self, link: int) -> None:

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import socket
 import struct
+from enum import Enum
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -21,21 +21,31 @@ _LOCAL: Final = 2
 _LOCAL_TABLE: Final = 255
 
 
-def tells_of_our_path(octets: bytes, near: IPv4Address) -> bool:
-    """Whether a datagram of news is a reason to ask anew for the way from this care-of address.
+class News(Enum):
+    """What a datagram of news means for the fast path."""
 
-    Of our own tables only that a route has been taken from TUNNEL_TABLE counts: what we put there is no news.
+    NONE = 0
+    PERHAPS = 1
+    """The way from the care-of address may be another one now, or gone."""
+    TAKEN_AWAY = 2
+    """A route of ours was deleted."""
+
+
+def read(octets: bytes, near: IPv4Address) -> News:
+    """What a datagram of news means for packets from this care-of address.
+
+    What is put into our own tables is no news: that was us.
     """
+    found = News.NONE
     for kind, _, body in messages(octets):
         if kind in (_NEW_ADDRESS, _DELETE_ADDRESS):
             if attributes(body[_ADDRESS.size :]).get(_LOCAL) == near.packed:
-                return True
+                found = News.PERHAPS
         elif kind in (NEW_ROUTE, DELETE_ROUTE) and len(body) >= ROUTE.size:
             table = attributes(body[ROUTE.size :]).get(TABLE)
             number = struct.unpack("=I", table)[0] if table else body[4]
-            if number == TUNNEL_TABLE:
-                if kind == DELETE_ROUTE:
-                    return True
-            elif body[0] == socket.AF_INET and number not in (ROUTING_TABLE, _LOCAL_TABLE):
-                return True
-    return False
+            if number == TUNNEL_TABLE and kind == DELETE_ROUTE:
+                return News.TAKEN_AWAY
+            if number not in (TUNNEL_TABLE, ROUTING_TABLE, _LOCAL_TABLE):
+                found = News.PERHAPS
+    return found

@@ -19,7 +19,7 @@ from typing import Final
 from homeward.adapters.kernel_tunnels import KernelTunnels, ipsec_policies
 from homeward.adapters.kernel_tunnels.entries import Carrier, Ends
 from homeward.adapters.kernel_tunnels.parts import Side
-from homeward.adapters.kernel_tunnels.route_news import NEWS, tells_of_our_path
+from homeward.adapters.kernel_tunnels.route_news import NEWS, News, read
 from homeward.adapters.kernel_tunnels.tunnel_route import Hop, TunnelRoutes
 from homeward.model.access import ClearPath
 from homeward.model.encapsulation import Encapsulation
@@ -35,15 +35,14 @@ _LEFT_AFTER: Final = 1.0
 _XFRM: Final = "xfrm"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Way:
-    """The tunnel that is to be carried; `hop` is how its packets leave, None while that is not known."""
+    """The tunnel that is to be carried."""
 
     home_address: IPv4Address
     ends: Ends
     in_clear: bool
     ipsec: bool
-    hop: Hop | None = None
 
 
 class Shortcut:
@@ -61,6 +60,9 @@ class Shortcut:
         self._links: set[int] = set()
         self._leaving: asyncio.TimerHandle | None = None
         self._counted = [0, 0, 0, 0]
+        self._standing: tuple[IPv4Address, Hop] | None = None
+        self._behind: IPv4Address | None = None
+        self._is_led_astray = False
         self._why_not = ""
         self._is_refused = False
 
@@ -83,6 +85,7 @@ class Shortcut:
             self._watch(socket.NETLINK_ROUTE, NEWS)
             if ipsec_policies.exist():
                 self._watch(ipsec_policies.NETLINK_XFRM, ipsec_policies.NEWS)
+                self._is_led_astray = ipsec_policies.lead_astray()
         except (AdapterError, OSError) as error:
             log.info("packets of the tunnel are carried by this process: %s", error)
             self._close()
@@ -117,6 +120,7 @@ class Shortcut:
             self._routes.close()
             self._routes = None
         self._links.clear()
+        self._standing = self._behind = None
         self._kernel.close()
 
     def _watch(self, family: int, groups: int) -> None:
@@ -136,25 +140,25 @@ class Shortcut:
         if ends is None or self._kernel.engine_for(ends.carrier) is TunnelEngine.TUN:
             self.abandon()
             return
-        before = self._way
         in_clear = isinstance(traffic.path, ClearPath)
         ipsec = not in_clear and self._kind_of(link) == _XFRM
         self._way = _Way(home_address, ends, in_clear, ipsec)
-        if before is not None and before.ends.far != ends.far:
-            self._drop_route(before)
+        if self._standing is not None and self._standing[0] != ends.far:
+            self._drop_routes()
         self._why_not = ""
         self._is_ready = self._find_way(self._way)
 
     def abandon(self) -> None:
         """What is prepared next is nothing that could be carried here."""
         self.hold()
-        if self._way is not None:
-            self._drop_route(self._way)
+        self._drop_routes()
         self._way, self._is_ready = None, False
         self._leave_links_soon()
 
     def hold(self) -> None:
         """From the next packet on none passes, outwards or inwards."""
+        if not self._is_admitted and not self._leads:
+            return
         self._kernel.rest()
         if self._way is not None:
             self._collect(self._way)
@@ -167,9 +171,8 @@ class Shortcut:
         way = self._way
         if way is None or not self._is_ready or self._is_admitted:
             return
-        assert self._routes is not None
         try:
-            self._routes.put_behind(way.ends.far, self._device)
+            self._put_route_behind(way.ends.far)
             self._kernel.admit(way.home_address, way.ends, ipsec=way.ipsec)
         except AdapterError as error:
             self._stop(error)
@@ -234,29 +237,37 @@ class Shortcut:
         """Attach to the link and write the route, and whether both are as they should be."""
         assert self._routes is not None
         try:
-            if way.in_clear and ipsec_policies.lead_astray():
+            if way.in_clear and self._is_led_astray:
                 raise Unavailable("carrying the tunnel past IPsec", "another VPN's policies stand")
-            self._links.add(way.ends.link)
-            self._kernel.watch(way.ends.link, again=True)
             ends = way.ends
+            self._links.add(ends.link)
+            self._kernel.watch(ends.link)
             hop = self._routes.ask(ends.far, ends.near, link=ends.link, mark=MARK_REGISTRATION)
-            self._routes.put(ends.far, hop)
+            if self._standing != (ends.far, hop):
+                self._routes.put(ends.far, hop)
+                self._standing = (ends.far, hop)
         except AdapterError as error:
             if str(error) != self._why_not:
                 self._why_not = str(error)
                 log.info("packets of the tunnel are carried by this process: %s", error)
+            self._drop_routes()
             return False
-        way.hop = hop
         return True
 
-    def _drop_route(self, way: _Way) -> None:
-        if self._routes is None or way.hop is None:
+    def _put_route_behind(self, far: IPv4Address) -> None:
+        assert self._routes is not None
+        if self._behind != far:
+            self._routes.put_behind(far, self._device)
+            self._behind = far
+
+    def _drop_routes(self) -> None:
+        standing, self._standing, self._behind = self._standing, None, None
+        if self._routes is None or standing is None:
             return
         try:
-            self._routes.drop(way.ends.far, way.hop, device=self._device)
+            self._routes.drop(*standing, device=self._device)
         except AdapterError as error:
             log.warning("%s", error)
-        way.hop = None
 
     def _stop(self, error: AdapterError) -> None:
         log.warning("packets of the tunnel are carried by this process: %s", error)
@@ -285,17 +296,23 @@ class Shortcut:
             except BlockingIOError:
                 break
             except OSError:  # ENOBUFS: more happened than fits
+                self._standing = self._behind = None
                 changed = True
                 continue
-            if watch.proto == socket.NETLINK_ROUTE and self._way is not None:
-                changed |= tells_of_our_path(octets, self._way.ends.near)
-            else:
+            if watch.proto != socket.NETLINK_ROUTE:
                 changed = True
+            elif self._way is not None:
+                news = read(octets, self._way.ends.near)
+                changed |= news is not News.NONE
+                if news is News.TAKEN_AWAY:
+                    self._standing = self._behind = None
         if changed:
-            self._look_again()
+            self._look_again(policies=watch.proto != socket.NETLINK_ROUTE)
 
-    def _look_again(self) -> None:
+    def _look_again(self, *, policies: bool) -> None:
         """Something about the way has changed: follow, or leave it to the slow path until it is there again."""
+        if policies:
+            self._is_led_astray = _are_led_astray()
         way = self._way
         if way is None:
             return
@@ -304,6 +321,22 @@ class Shortcut:
             self.hold()
         elif self._is_ready and not was_ready:
             self.on_ready()
+        elif self._is_admitted and self._behind is None:
+            self._put_back_behind(way.ends.far)
+
+    def _put_back_behind(self, far: IPv4Address) -> None:
+        try:
+            self._put_route_behind(far)
+        except AdapterError as error:
+            self._stop(error)
+
+
+def _are_led_astray() -> bool:
+    try:
+        return ipsec_policies.lead_astray()
+    except AdapterError as error:  # better too slow than led anywhere
+        log.warning("%s", error)
+        return True
 
 
 def _ends(traffic: Tunnelled, link: int, port: int) -> Ends | None:

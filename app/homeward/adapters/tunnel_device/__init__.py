@@ -96,6 +96,9 @@ class TunnelCounters:
     sent_octets: int = 0
     received: int = 0
     received_octets: int = 0
+    led_back: int = 0
+    led_back_octets: int = 0
+    """Counted where the shortcut is, and again here: they found no way past the device, and came back into it."""
     dropped: int = 0
     """Waited, and were pushed out of the full queue by younger ones."""
     refused_out: int = 0
@@ -137,6 +140,7 @@ class TunnelDevice:
         self._linger: asyncio.TimerHandle | None = None
         self._in_order_until = 0.0
         self._ears: socket.socket | None = None
+        self._ears_of: object = None
 
     # --- the device ------------------------------------------------------------------------------------------------
 
@@ -243,8 +247,8 @@ class TunnelDevice:
         sent, sent_octets, received, received_octets = self._shortcut.counted()
         counted = self.counted
         return TrafficCounts(
-            counted.sent + sent,
-            counted.sent_octets + sent_octets,
+            counted.sent + sent - counted.led_back,
+            counted.sent_octets + sent_octets - counted.led_back_octets,
             counted.received + received,
             counted.received_octets + received_octets,
         )
@@ -262,18 +266,10 @@ class TunnelDevice:
     # --- the shortcut ----------------------------------------------------------------------------------------------
 
     def _prepare_shortcut(self, outlet: Outlet, traffic: Opened, device: int) -> None:
-        self._close_ears()
-        if not isinstance(traffic, Tunnelled):
+        if isinstance(traffic, Tunnelled):
+            self._shortcut.prepare(IPv4Address(self._home_address), traffic, link=device, port=outlet.port)
+        else:
             self._shortcut.abandon()
-            return
-        self._shortcut.prepare(IPv4Address(self._home_address), traffic, link=device, port=outlet.port)
-        if self._shortcut.program >= 0:
-            try:
-                self._ears = open_ears(traffic, device)
-            except (OSError, AdapterError):
-                self._shortcut.abandon()  # nobody would hear that its packets are too long
-            else:
-                asyncio.get_running_loop().add_reader(self._ears, self._hear)
 
     def _take_shortcut(self) -> None:
         """Have packets go past the device from now on. What is in it already goes first, where that has an end."""
@@ -285,10 +281,26 @@ class TunnelDevice:
             if self._queue:
                 self._try_again_later(0.0)
                 return
+        if not self._listens():
+            self._shortcut.abandon()
         self._shortcut.lead(self._mtu)
         self._tell_engine()
         if self._fd is not None:
             self._take_from_device()
+
+    def _listens(self) -> bool:
+        """Whether we hear it when a packet that went past us was too long for the path."""
+        outlet = self._outlet
+        assert outlet is not None
+        if self._ears_of != (outlet.way.path, outlet.device):
+            self._close_ears()
+            try:
+                self._ears = open_ears(outlet.way.path, outlet.device)
+            except (OSError, AdapterError):
+                return False
+            self._ears_of = (outlet.way.path, outlet.device)
+            asyncio.get_running_loop().add_reader(self._ears, self._hear)
+        return True
 
     def _hear(self) -> None:
         """A router on the way said that something was too long for it, perhaps a packet that went past us."""
@@ -307,7 +319,7 @@ class TunnelDevice:
         if self._ears is not None:
             asyncio.get_running_loop().remove_reader(self._ears)
             self._ears.close()
-            self._ears = None
+        self._ears = self._ears_of = None
 
     # --- outwards --------------------------------------------------------------------------------------------------
 
@@ -331,6 +343,8 @@ class TunnelDevice:
                 if not self._is_ours(packet):
                     self.counted.refused_out += 1
                     continue
+                self.counted.led_back += 1
+                self.counted.led_back_octets += len(packet)
             if len(self._queue) == self._queue.maxlen:
                 self.counted.dropped += 1
             self._queue.append(packet)

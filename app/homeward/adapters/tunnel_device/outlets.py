@@ -358,7 +358,7 @@ class HomeOutlet(Outlet):
         self._raw.close()
 
 
-def open_ears(traffic: Tunnelled, device: int) -> socket.socket:
+def open_ears(path: Path, device: int) -> socket.socket:
     """A socket that hears what routers on this path say of packets that they could not pass on; raises as
     `open_outlet`. What they say is the kernel's to judge: this is no more than a wake-up."""
     ears = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP)
@@ -368,7 +368,7 @@ def open_ears(traffic: Tunnelled, device: int) -> socket.socket:
     except OSError:
         ears.close()
         raise
-    if isinstance(traffic.path, ClearPath):
+    if isinstance(path, ClearPath):
         keep_out_of_ipsec(ears)
     return ears
 
