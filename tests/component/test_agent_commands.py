@@ -358,6 +358,27 @@ def test_status_and_metrics(operator: Operator, laptop: Laptop, network: AgentNe
     assert not figures.exists()
 
 
+def test_whatever_carries_packets_they_are_counted(
+    operator: Operator, laptop: Laptop, network: AgentNetwork
+) -> None:
+    with operator.agent():
+        assert laptop.asks(operator.adds()) == 0
+        tunnel = raw(network.node, 4, CARE_OF)
+        sender = raw(network.peer, socket.IPPROTO_ICMP, PEER)
+        for number in range(20):
+            sender.sendto(b"\x08\x00" + bytes(6) + number.to_bytes(4, "big"), (str(HOME), 0))
+            tunnel.recv(2048)
+        sender.close()
+        tunnel.close()
+        operator.configure(CONFIGURATION + "segment_mtu = 1280\n")
+        shown = operator.does("metrics").out
+        for what, least in (("packets", 20), ("octets", 20 * 32)):
+            line = rf'^homeward_agent_tunnel_{what}_total{{direction="out",engine="\w+"}} (\d+)$'
+            assert sum(int(each) for each in re.findall(line, shown, re.MULTILINE)) == least
+        operator.does("reload")
+        assert laptop.asks(operator.adds("other", f"--home-address {OTHER}"), home=OTHER) == 0
+
+
 def test_check(operator: Operator) -> None:
     operator.adds()
     right = operator.does("check")

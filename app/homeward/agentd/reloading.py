@@ -16,8 +16,6 @@ def fixed_in_home_agent(before: AgentSettings, after: AgentSettings) -> tuple[st
         "home_link": (before.policy.home_link, after.policy.home_link),
         "home_network": (before.home_network, after.home_network),
         "advertisement_interval": (before.advertisement_interval, after.advertisement_interval),
-        "segment_mtu": (before.segment_mtu, after.segment_mtu),
-        "[[path]]": (before.path_mtus, after.path_mtus),
         "control": (before.control, after.control),
         "store": (before.store, after.store),
     }
