@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import sqlite3
 import stat
@@ -21,7 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeward.adapters.sqlite_agent_store import VERSION, SqliteAgentStore, check, make_safe
-from homeward.adapters.sqlite_agent_store.records import decode, encode
+from homeward.adapters.sqlite_agent_store import store as sqlite_store
+from homeward.adapters.sqlite_agent_store.records import decode, encode, pack, unpack
 from homeward.model.agent_memory import KeptBinding, KeptRevocationPeer, Memory
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import Unavailable
@@ -98,12 +100,13 @@ def test_a_memory_replaces_the_one_before_and_the_last_of_a_batch_wins(store: Ag
     assert store.open() == replace(MARK, boot_id="")
 
 
-def test_flushing_changes_nothing_that_can_be_seen(store: AgentStore) -> None:
+def test_flushing_and_settling_change_nothing_that_can_be_seen(store: AgentStore) -> None:
     store.open()
     store.save([BOUND])
     store.flush()
     store.save([GONE])
     store.flush()
+    assert not store.settle(1000)
     assert set(kept(store)) == {BOUND.identity, GONE.identity}
 
 
@@ -178,6 +181,19 @@ def test_octets_are_a_record_or_a_value_error(octets: bytes) -> None:
 def test_what_has_no_name_is_no_record(identity: object) -> None:
     with pytest.raises(ValueError):
         decode(identity, encode(GONE))
+
+
+batches = st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"])), st.binary(max_size=100)))
+
+
+@given(batches)
+def test_a_batch_is_what_was_packed(batch: list[tuple[str, bytes]]) -> None:
+    packed = pack(batch)
+    assert list(unpack(packed)) == batch
+    if packed:
+        for octets in (packed[:-1], packed + b"\0", packed.hex()):
+            with pytest.raises(ValueError):
+                list(unpack(octets))
 
 
 def test_what_has_no_place_in_a_record_is_not_written() -> None:
@@ -271,12 +287,10 @@ def test_a_database_of_another_program_is_refused(path: Path) -> None:
 
 
 def test_an_earlier_version_is_brought_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from homeward.adapters.sqlite_agent_store import store as module
-
     opened(path).close()
-    added = (*module._STEPS, lambda connection: connection.execute("CREATE TABLE later (x)"))
-    monkeypatch.setattr(module, "_STEPS", added)
-    monkeypatch.setattr(module, "VERSION", 2)
+    added = (*sqlite_store._STEPS, lambda connection: connection.execute("CREATE TABLE later (x)"))
+    monkeypatch.setattr(sqlite_store, "_STEPS", added)
+    monkeypatch.setattr(sqlite_store, "VERSION", 2)
     opened(path).close()
     assert check(path).version == 2
     edit(path, "SELECT x FROM later")
@@ -302,7 +316,15 @@ def test_a_damaged_file_says_what_to_do_and_is_kept(full: Path, damage: object) 
         check(full)
 
 
+@pytest.mark.parametrize("batch", ["x'ff'", "x'0001000178ff'", "'text'"])
+def test_a_batch_that_is_not_understood_says_what_to_do(full: Path, batch: str) -> None:
+    edit(full, "INSERT INTO journal (records) VALUES (batch)".replace("batch", batch))
+    with pytest.raises(Unavailable, match=r"damaged: (a batch of records|the record of 'x')"):
+        list(opened(full).memories())
+
+
 def test_a_record_that_is_not_understood_says_what_to_do(full: Path) -> None:
+    opened(full).close()  # what was in the journal is settled then
     edit(full, "UPDATE memory SET record = x'ff'")
     store = opened(full)
     with pytest.raises(Unavailable, match="damaged: the record of"):
@@ -351,6 +373,75 @@ def test_looking_changes_nothing(full: Path) -> None:
     store.save([Memory("late", 1, None)])
     assert check(full).records == 4  # also one in use
     store.close()
+
+
+class Small:
+    """A store with little room in its journal, beside a plain dict that says what it has to know."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sqlite_store, "_MOST_UNSETTLED", 60)
+        monkeypatch.setattr(sqlite_store, "_UNSETTLED", 10)
+        self.path = path
+        self.store = opened(path)
+        self.known: dict[str, Memory] = {}
+        self.chance = random.Random(5944)
+
+    def save(self, stamp: int) -> None:
+        names = self.chance.sample(range(50), self.chance.randrange(1, 6))
+        batch = [Memory(f"10.0.0.{each}", stamp, None) for each in names]
+        self.store.save(batch)
+        self.known |= {each.identity: each for each in batch}
+
+    def rows(self) -> int:
+        with closing(sqlite3.connect(self.path)) as reader:
+            return int(reader.execute("SELECT count(*) FROM journal").fetchone()[0])
+
+
+@pytest.mark.parametrize("quiet", [0.0, 0.5])
+def test_the_journal_stays_short_and_nothing_is_older_than_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch, quiet: float
+) -> None:
+    small = Small(path, monkeypatch)
+    longest = 0
+    for stamp in range(1, 300):
+        small.save(stamp)
+        if small.chance.random() < quiet:
+            small.store.settle(small.chance.randrange(1, 20))
+        assert kept(small.store) == small.known
+        longest = max(longest, small.rows())
+        if stamp % 37 == 0:  # another process finds it as it would after kill -9
+            copy = path.with_name("copy")
+            with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+                source.backup(target)
+            copy.chmod(0o600)
+            assert check(copy).records == len(small.known)
+            other = opened(copy)
+            assert kept(other) == small.known
+            other.close()
+    assert longest < 60
+    while small.store.settle(7):
+        assert kept(small.store) == small.known
+    assert small.rows() <= 10
+    small.store.close()
+    small.store = opened(path)
+    assert small.rows() == 0
+    assert kept(small.store) == small.known
+    small.store.close()
+
+
+def test_settling_that_fails_forgets_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Small(path, monkeypatch)
+    for stamp in range(1, 15):
+        small.save(stamp)
+    with monkeypatch.context() as patch:  # as by a full disk: when half of it is done
+        patch.setattr(sqlite_store, "_FORGET", "DELETE FROM nowhere WHERE number <= ?")
+        with pytest.raises(Unavailable):
+            small.store.settle(10)
+    assert kept(small.store) == small.known
+    small.store.settle(100)
+    assert small.rows() == 0
+    assert kept(small.store) == small.known
+    small.store.close()
 
 
 KILLED = """

@@ -35,6 +35,10 @@ class FakeAgentStore:
         self.commits += 1
         self._kept |= {memory.identity: memory for memory in memories}
 
+    def settle(self, count: int) -> bool:
+        self._may()
+        return False
+
     def mark(self, mark: Mark) -> None:
         self._may()
         self._mark = mark

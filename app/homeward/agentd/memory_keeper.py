@@ -34,6 +34,13 @@ INTERVAL: Final = 5.0
 RETRY: Final = 1.0
 """Seconds until a store that refused is asked again."""
 
+_QUIET_PAUSE: Final = 1.0
+_QUIET_LOOK: Final = 0.025
+_QUIET: Final = 50
+"""Saved memories between two looks, up to which it is a quiet moment: 2,000 a second."""
+_SETTLED: Final = 96
+"""Memories that are settled in one quiet moment: a millisecond's work."""
+
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _SAME_CLOCK: Final = 0.5  # seconds by which two readings of the same clocks differ at most
 
@@ -68,6 +75,8 @@ class MemoryKeeper:
         self._thread: ThreadPoolExecutor | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._saved = self._commits = self._failed = 0
+        self._settler: asyncio.TimerHandle | None = None
+        self._saved_before = 0
 
     # --- one life after another ---
 
@@ -113,6 +122,9 @@ class MemoryKeeper:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._settler is not None:
+            self._settler.cancel()
+            self._settler = None
         if self._thread is not None:
             self._thread.shutdown()
             self._thread = None
@@ -141,7 +153,22 @@ class MemoryKeeper:
         self._saved += len(self._unsaved)
         self._commits += 1
         self._unsaved.clear()
+        if self._settler is None and self._thread is not None:
+            self._settler = asyncio.get_running_loop().call_later(_QUIET_PAUSE, self._settle)
         return True
+
+    def _settle(self) -> None:
+        """In a quiet moment do what need not be done by commits."""
+        self._settler = None
+        quiet, self._saved_before = self._saved - self._saved_before <= _QUIET, self._saved
+        assert self._store is not None
+        try:
+            goes_on = self._store.settle(_SETTLED) if quiet else True
+        except AdapterError as error:
+            self._complain(error)
+            return
+        if goes_on:
+            self._settler = asyncio.get_running_loop().call_later(_QUIET_LOOK, self._settle)
 
     def may_accept(self, at: Instant) -> bool:
         """Whether what is accepted now would be known, or refused, in every next life."""

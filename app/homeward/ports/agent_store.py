@@ -46,6 +46,12 @@ class AgentStore(Protocol):
         When it returns, our own death loses none of them any more.
         """
 
+    def settle(self, count: int) -> bool:
+        """Put so many of the memories saved first in order; whether it is worth while to go on.
+
+        Nothing changes by it but what the next saves and the next `open` cost: it is for quiet moments.
+        """
+
     def mark(self, mark: Mark) -> None:
         """Keep this in place of the mark before, like a memory; `flush` makes it outlast a loss of power."""
 

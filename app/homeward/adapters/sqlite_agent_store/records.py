@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -18,6 +19,7 @@ from homeward.model.encapsulation import Encapsulation
 
 _HEAD: Final = struct.Struct("!BIQ")
 _BINDING: Final = struct.Struct("!IIIIQHdBH")
+_SIZES: Final = struct.Struct("!HH")
 _PEER: Final = struct.Struct("!BIHIII")
 
 _STAMP, _BOUND, _REVERSE_TUNNEL, _CO_LOCATED, _UDP, _PORT, _PEER_KEPT = (1 << bit for bit in range(7))
@@ -79,6 +81,31 @@ def decode(identity: object, record: object) -> Memory:
     except (struct.error, ValueError) as error:
         raise ValueError(f"the record of {identity!r} is not understood: {error}") from error
     return Memory(identity, stamp, None)
+
+
+def pack(records: Iterable[tuple[str, bytes]]) -> bytes:
+    """Many records with their identities, one behind the other."""
+    parts: list[bytes] = []
+    for identity, record in records:
+        name = identity.encode()
+        parts += (_SIZES.pack(len(name), len(record)), name, record)
+    return b"".join(parts)
+
+
+def unpack(octets: object) -> Iterator[tuple[str, bytes]]:
+    """What `pack` made into one. ValueError for anything else."""
+    if not isinstance(octets, bytes):
+        raise ValueError("a batch of records is no batch")
+    at = 0
+    while at < len(octets):
+        if at + _SIZES.size > len(octets):
+            raise ValueError("a batch of records ends too soon")
+        name, record = _SIZES.unpack_from(octets, at)
+        middle = at + _SIZES.size + name
+        at = middle + record
+        if at > len(octets):
+            raise ValueError("a batch of records ends too soon")
+        yield octets[middle - name : middle].decode(), octets[middle:at]
 
 
 def _decode_binding(flags: int, record: bytes) -> KeptBinding:

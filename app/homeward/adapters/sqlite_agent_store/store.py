@@ -3,7 +3,10 @@
 
 A commit costs no fsync (synchronous = NORMAL): the log is in the kernel when it returns, and the kernel survives us.
 Checkpoints, which do wait for the disk, are made by `flush` over a connection of their own, so that they never hold up
-a commit. Pages are small, since each memory that is saved dirties one page at least, whole.
+a commit.
+
+A batch becomes one row of the table `journal`: nodes move in no order, and each in its own place would write a whole
+page for it. That is done later, when it is quiet (`settle`), and by a commit only when very much waits for it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from homeward.adapters.sqlite_agent_store.records import decode, encode
+from homeward.adapters.sqlite_agent_store.records import decode, encode, pack, unpack
 from homeward.model.agent_memory import Memory
 from homeward.model.errors import NotPermitted, Unavailable
 from homeward.ports.agent_store import Mark
@@ -29,22 +32,31 @@ VERSION: Final = 1
 _APPLICATION_ID: Final = 0x48574D49
 _MODE: Final = 0o600
 _DIRECTORY_MODE: Final = 0o700
-_PAGE: Final = 1024
+_PAGE: Final = 2048
 _CACHE_KIB: Final = 2048
 _LARGEST_LOG: Final = 64 << 20
 """When the log is longer although it was just written back, commits wait for the moment that it takes to begin anew."""
 _PATIENCE: Final = 5.0  # seconds to wait for another connection of this process
 
-_SAVE: Final = (
+_MOST_UNSETTLED: Final = 200_000
+"""So many memories may be in the journal; then each commit settles twice as many as it brings."""
+_UNSETTLED: Final = 1024
+"""So many may stay there for good."""
+
+_APPEND: Final = "INSERT INTO journal (records) VALUES (?)"
+_SETTLE: Final = (
     "INSERT INTO memory (identity, record) VALUES (?, ?) "
     "ON CONFLICT (identity) DO UPDATE SET record = excluded.record"
 )
+_FORGET: Final = "DELETE FROM journal WHERE number <= ?"
+_JOURNAL: Final = "SELECT number, records FROM journal ORDER BY number"
 _MARK: Final = "REPLACE INTO mark (one, boot_id, horizon, floor, ahead) VALUES (1, ?, ?, ?, ?)"
 _MARKED: Final = "SELECT boot_id, horizon, floor, ahead FROM mark"
 
 
 def _first_tables(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE memory (identity TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID")
+    connection.execute("CREATE TABLE journal (number INTEGER PRIMARY KEY, records BLOB NOT NULL)")
     connection.execute(
         "CREATE TABLE mark (one INTEGER PRIMARY KEY CHECK (one = 1), boot_id TEXT NOT NULL,"
         " horizon REAL NOT NULL, floor REAL NOT NULL, ahead REAL NOT NULL)"
@@ -73,6 +85,7 @@ class SqliteAgentStore:
         self._lock: int | None = None
         self._writer: sqlite3.Connection | None = None
         self._flusher: sqlite3.Connection | None = None
+        self._unsettled = 0
 
     def open(self) -> Mark | None:
         """What the last life marked. Unavailable for a file that another process uses, or that cannot be understood."""
@@ -81,6 +94,7 @@ class SqliteAgentStore:
             self._writer = _connect(self._path)
             _set_up(self._writer, self._path)
             self._flusher = _connect(self._path)
+            self._settle_all(self._writer)
             found = self._writer.execute(_MARKED).fetchone()
         return None if found is None else Mark(*found)
 
@@ -88,14 +102,37 @@ class SqliteAgentStore:
         """All that is kept. Unavailable when any of it is not as it was written."""
         assert self._writer is not None
         with _explained(f"read the store {self._path}", self._path):
+            journalled = _journalled(self._writer)  # nothing, in a store that was just opened
             for identity, record in self._writer.execute("SELECT identity, record FROM memory"):
+                if identity not in journalled:
+                    yield decode(identity, record)
+            for identity, record in journalled.items():
                 yield decode(identity, record)
 
     def save(self, memories: Collection[Memory]) -> None:
         """Keep these. Unavailable, and then none is kept, when the disk is full or refuses."""
-        rows = [(memory.identity, encode(memory)) for memory in memories]
+        records = [(memory.identity, encode(memory)) for memory in memories]
+        if not records:
+            return
         with self._transaction() as writer:
-            writer.executemany(_SAVE, rows)
+            writer.execute(_APPEND, (pack(records),))
+        self._unsettled += len(records)
+        if self._unsettled > _MOST_UNSETTLED:
+            self.settle(2 * len(records))
+
+    def settle(self, count: int) -> bool:
+        """Put what is longest in the journal where it belongs; whether enough is left to go on. Unavailable."""
+        done, last = 0, None
+        with self._transaction() as writer:
+            for number, records in writer.execute(_JOURNAL):
+                batch = list(unpack(records))
+                writer.executemany(_SETTLE, batch)
+                done, last = done + len(batch), number
+                if done >= count:
+                    break
+            writer.execute(_FORGET, (last,))
+        self._unsettled -= done
+        return self._unsettled > _UNSETTLED
 
     def mark(self, mark: Mark) -> None:
         """Keep this mark. Unavailable as `save`."""
@@ -121,14 +158,6 @@ class SqliteAgentStore:
                 copy.execute("UPDATE mark SET boot_id = ''")
                 copy.execute("PRAGMA synchronous = FULL")
 
-    def facts(self) -> StoreFacts:
-        """How much there is. Unavailable."""
-        with (
-            _explained(f"look at the store {self._path}", self._path),
-            closing(_connect(self._path)) as reader,
-        ):
-            return _facts(reader, self._path)
-
     def close(self) -> None:
         """Let go of the file; the log is written back where that can be done."""
         for connection in (self._flusher, self._writer):
@@ -141,6 +170,17 @@ class SqliteAgentStore:
         if self._lock is not None:  # last: closing it drops SQLite's own locks on the file as well
             os.close(self._lock)
             self._lock = None
+
+    def _settle_all(self, writer: sqlite3.Connection) -> None:
+        """What the life before left in the journal."""
+        left = _journalled(writer)
+        if left:
+            with self._transaction():
+                writer.executemany(
+                    _SETTLE, sorted(left.items())
+                )  # in their order, so that each page is met once
+                writer.execute("DELETE FROM journal")
+            self._unsettled = 0
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -163,10 +203,14 @@ def check(path: Path) -> StoreFacts:
         _require_private(path)
         with closing(_connect(path, "ro")) as reader:
             _require_ours(reader, path)
-            for identity, record in reader.execute("SELECT identity, record FROM memory"):
+            found = dict(reader.execute("SELECT identity, record FROM memory").fetchall()) | _journalled(
+                reader
+            )
+            for identity, record in found.items():
                 decode(identity, record)
             reader.execute(_MARKED).fetchone()
-            return _facts(reader, path)
+            version = _number(reader, "user_version")
+        return StoreFacts(version, len(found), _size(path), _size(_log_of(path)))
 
 
 def make_safe(path: Path, *, horizon: float) -> None:
@@ -261,9 +305,12 @@ def _number(connection: sqlite3.Connection, pragma: str) -> int:
     return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
 
 
-def _facts(connection: sqlite3.Connection, path: Path) -> StoreFacts:
-    (records,) = connection.execute("SELECT count(*) FROM memory").fetchone()
-    return StoreFacts(_number(connection, "user_version"), records, _size(path), _size(_log_of(path)))
+def _journalled(connection: sqlite3.Connection) -> dict[str, bytes]:
+    """What is not settled yet: of each identity what was saved last. ValueError."""
+    found: dict[str, bytes] = {}
+    for _, records in connection.execute(_JOURNAL):
+        found.update(unpack(records))
+    return found
 
 
 def _log_of(path: Path) -> Path:
