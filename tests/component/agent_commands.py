@@ -62,6 +62,13 @@ class Said:
         return json.loads(self.out)
 
 
+class Terminal(io.StringIO):
+    """Where somebody reads along."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 class Operator:
     """Types commands at a host. They run in this process, in that host's network; tests/lab types them into a shell."""
 
@@ -79,9 +86,9 @@ class Operator:
         self.config.write_text(text)
         self.config.chmod(0o644)
 
-    def types(self, line: str) -> Said:
+    def types(self, line: str, *, terminal: bool = False) -> Said:
         """One command line, without the program's name; it ends in time and without a traceback."""
-        out, err = io.StringIO(), io.StringIO()
+        out, err = Terminal() if terminal else io.StringIO(), io.StringIO()
         before = dict(os.environ)
         os.environ.update(agent_environment(self.log))
         words = [*line.split(), "--config", str(self.config)]

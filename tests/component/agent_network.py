@@ -172,11 +172,6 @@ class AgentProcess:
         """The process's number."""
         return self._process.pid
 
-    @property
-    def pid(self) -> int:
-        """Its process number; nsenter and setpriv have become the agent."""
-        return self._process.pid
-
     def text(self) -> str:
         """What this process has logged so far."""
         return self._log.read_bytes()[self._log_end :].decode()

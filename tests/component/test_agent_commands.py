@@ -111,6 +111,15 @@ def test_keys_without_a_running_agent(operator: Operator, laptop: Laptop) -> Non
     assert operator.types("key revoke laptop").status == 1
 
 
+def test_a_key_can_be_shown_to_somebody_at_a_terminal_alone(operator: Operator, laptop: Laptop) -> None:
+    with operator.agent() as agent:
+        said = operator.types(f"key add laptop --home-address {HOME} --show", terminal=True)
+        key = re.search(r"^laptop-0x100=hex:(\w{64})$", said.out, re.MULTILINE)
+        assert key is not None
+        assert f"hex:{key[1]}" in operator.nodes.read_text()
+        assert key[1] not in agent.text() + said.err + operator.does("key list --json").out
+
+
 def test_a_revoked_node_stays_away_after_a_crash(operator: Operator, laptop: Laptop) -> None:
     with operator.agent() as agent:
         key = operator.adds()

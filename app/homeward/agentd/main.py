@@ -10,10 +10,15 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Final
 
+from homeward.adapters import core_dumps
 from homeward.agentd.cli.arguments import RUN, parser
 from homeward.agentd.cli.outcome import FAILED, exit_status, say
 from homeward.model.errors import HomewardError
+
+_WITH_KEYS: Final = (RUN, "key", "backup", "restore")
+"""Commands that have keys in their memory, which must not end up in a core dump."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(command: str, options: argparse.Namespace) -> int:
+    if command in _WITH_KEYS:
+        core_dumps.switch_off()
     # Imported by whoever needs it: the agent's own process imports netlink, `status` need not wait for that.
     match command:
         case "run":

@@ -10,7 +10,6 @@ import signal
 from pathlib import Path
 from typing import Final
 
-from homeward.adapters import core_dumps
 from homeward.agentd.cli.outcome import FAILED, OK
 from homeward.agentd.configuration import Settings, load, role_of
 from homeward.agentd.control import ControlSocket
@@ -29,7 +28,6 @@ log: Final = logging.getLogger("mip")
 
 def run(config: Path) -> int:
     """Serve until a signal ends it. ProfileError where the configuration is wrong."""
-    core_dumps.switch_off()  # before the keys are read
     settings = load(config)
     gc.freeze()  # a hundred thousand nodes are no garbage, and need not be looked through again and again
     start_logging()
