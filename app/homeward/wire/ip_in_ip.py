@@ -12,6 +12,7 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from homeward.model.errors import TrailingOctets, Truncated, UnknownMessage, WireError
+from homeward.wire.unfinished_checksum import finished
 
 PROTOCOL: Final = 4
 """IANA's protocol number of IP-in-IP."""
@@ -100,7 +101,7 @@ def decapsulate(outer: bytes) -> Decapsulated:
     """
     inner = open_outer(outer, PROTOCOL)
     check_ipv4(inner)
-    noticed = notice_congestion(inner, outer[1])
+    noticed = notice_congestion(finished(inner), outer[1])
     return Decapsulated(noticed, IPv4Address(outer[12:16]), IPv4Address(outer[16:20]))
 
 

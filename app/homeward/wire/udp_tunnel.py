@@ -22,6 +22,7 @@ from homeward.wire.cursor import Cursor
 from homeward.wire.decoded import only
 from homeward.wire.extensions import Extension, ExtensionType, encode, exact
 from homeward.wire.ip_in_ip import check_ipv4, notice_congestion
+from homeward.wire.unfinished_checksum import finished
 
 TUNNEL_DATA_TYPE: Final = 4
 OVERHEAD: Final = 32
@@ -116,7 +117,7 @@ def unwrap(octets: bytes, kind: TunnelKind, *, outer_tos: int = 0) -> bytes:
         raise UnknownMessage(f"the tunnel carries {data.kind}, {int(kind)} was agreed on")
     if kind == TunnelKind.IP_IN_IP:
         check_ipv4(data.payload)
-        return notice_congestion(data.payload, outer_tos)
+        return notice_congestion(finished(data.payload), outer_tos)
     if kind == TunnelKind.GRE:
-        return notice_congestion(gre.unwrap(data.payload), outer_tos)
+        return notice_congestion(finished(gre.unwrap(data.payload)), outer_tos)
     raise UnknownMessage(f"encapsulation {int(kind)} is not carried in UDP")
