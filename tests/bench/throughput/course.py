@@ -76,7 +76,7 @@ class Course:
                             _once(way, kind, direction, found)
                         except Failed as failure:
                             left.remove(way)
-                            self._forget(way.name, failure)
+                            self._forget(way.name, f"{kind} {direction}: {failure}")
         for way in left:
             try:
                 way.check({each: self.found[way.name, "tcp", each].amount for each in DIRECTIONS})
