@@ -2,10 +2,10 @@
 """What flows into a home agent's decisions and what flows out of them."""
 
 from dataclasses import KW_ONLY, dataclass
-from enum import Enum
 from ipaddress import IPv4Address
 
 from homeward.agents.bindings import Binding
+from homeward.agents.bindings import Change as Change
 from homeward.agents.findings import Finding as Finding
 from homeward.model.agent_memory import Memory
 from homeward.model.encapsulation import Encapsulation
@@ -139,19 +139,6 @@ class ReleaseHomeAddress:
 
     home_address: IPv4Address
     asked: bytes | None = None
-
-
-class Change(Enum):
-    """What became of a binding."""
-
-    MADE = "made"
-    MOVED = "moved"
-    RENEWED = "renewed"
-    COMPLETED = "completed"
-    """The first keepalive of a half-bound tunnel showed its port (RFC 3519 section 4.6)."""
-    REMOVED = "removed"
-    REVOKED = "revoked"
-    EXPIRED = "expired"
 
 
 @quick

@@ -4,6 +4,7 @@
 import struct
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
+from enum import Enum
 from ipaddress import IPv4Address
 
 from homeward.agents.expiries import Expiries
@@ -63,14 +64,30 @@ class Binding:
         return lifetimes.remaining(self.since, self.lifetime, boot)
 
 
+class Change(Enum):
+    """What became of a binding."""
+
+    MADE = "made"
+    MOVED = "moved"
+    RENEWED = "renewed"
+    COMPLETED = "completed"
+    """The first keepalive of a half-bound tunnel showed its port (RFC 3519 section 4.6)."""
+    REMOVED = "removed"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
 _TIMES = struct.Struct("!dH")  # since, lifetime
-_REST = struct.Struct(
-    "!QIIIBBH"
-)  # identification, SPI, care-of address, endpoint, encapsulation, flags, port
-_PEER = struct.Struct("!IHIIIB")
+_REST = struct.Struct("!QIIIBHBB")
+# identification, SPI, care-of address, endpoint, encapsulation, port, flags of the way, other flags
+_PEER = struct.Struct("!BIHIII")  # flags, address, port, SPI, announced, heard
 _REST_AT = _TIMES.size
-_NAME_AT = _REST_AT + _REST.size
-_REVERSE_TUNNEL, _CO_LOCATED, _UDP, _HALF_BOUND, _REVOCABLE = 1, 2, 4, 8, 16
+_CARE_OF = slice(_REST_AT + 12, _REST_AT + 16)
+_PLACE = slice(_REST_AT + 12, _REST_AT + 24)  # care-of address and way
+_FLAGS_AT = _PLACE.stop
+_PEER_AT = _REST_AT + _REST.size
+_UDP, _HALF_BOUND = 1, 2
+_REVERSE_TUNNEL, _CO_LOCATED, _REVOCABLE = 1, 2, 4
 _FOREIGN_AGENT, _INFORM = 1, 2
 _ENCAPSULATIONS = {each.protocol: each for each in Encapsulation}
 
@@ -105,12 +122,23 @@ class BindingTable:
         packed = self._packed.get(int(home_address))
         return None if packed is None else _unpack(home_address, packed)
 
-    def put(self, binding: Binding) -> None:
-        """Make this the only binding of its home address."""
-        key = int(binding.home_address)
-        before = self._end_of(key)
-        self._packed[key] = _pack(binding)
-        self._expiries.note(key, before=before)
+    def put(self, binding: Binding) -> tuple[Change, Binding | None]:
+        """Make this the only binding of its home address; whether that makes, moves or renews it.
+
+        Where it leaves a foreign agent that understands revocation, also the binding that it had there.
+        """
+        key, packed = int(binding.home_address), _pack(binding)
+        before = self._packed.get(key)
+        self._packed[key] = packed
+        if before is None:
+            self._expiries.note(key, before=None)
+            return Change.MADE, None
+        self._expiries.note(key, before=lifetimes.ends_at(*_TIMES.unpack_from(before)))
+        if before[_PLACE] == packed[_PLACE]:
+            return Change.RENEWED, None
+        revocable = before[_FLAGS_AT] & _REVOCABLE and before[_PEER_AT] & _FOREIGN_AGENT
+        left = revocable and before[_CARE_OF] != packed[_CARE_OF]
+        return Change.MOVED, _unpack(binding.home_address, before) if left else None
 
     def remove(self, home_address: IPv4Address) -> Binding | None:
         """Take the binding out and return it; None when there is none."""
@@ -144,12 +172,11 @@ def _pack(binding: Binding) -> bytes:
                 int(binding.care_of_address),
                 int(way.endpoint),
                 way.encapsulation.protocol,
+                way.port or 0,
+                (_UDP if way.udp else 0) | (_HALF_BOUND if way.port is None else 0),
                 (_REVERSE_TUNNEL if binding.reverse_tunnel else 0)
                 | (_CO_LOCATED if binding.co_located else 0)
-                | (_UDP if way.udp else 0)
-                | (_HALF_BOUND if way.port is None else 0)
                 | (0 if peer is None else _REVOCABLE),
-                way.port or 0,
             ),
             b"" if peer is None else _pack_peer(peer),
             binding.node.encode(),
@@ -159,13 +186,13 @@ def _pack(binding: Binding) -> bytes:
 
 def _unpack(home_address: IPv4Address, packed: bytes) -> Binding:
     since, lifetime = _TIMES.unpack_from(packed)
-    identification, spi, care_of, end, protocol, flags, port = _REST.unpack_from(packed, _REST_AT)
+    identification, spi, care_of, end, protocol, port, kind, flags = _REST.unpack_from(packed, _REST_AT)
     care_of_address = IPv4Address(care_of)
     revocable = flags & _REVOCABLE
     return Binding(
         home_address,
         care_of_address,
-        node=packed[_NAME_AT + _PEER.size if revocable else _NAME_AT :].decode(),
+        node=packed[_PEER_AT + _PEER.size if revocable else _PEER_AT :].decode(),
         spi=spi,
         identification=identification,
         lifetime=lifetime,
@@ -175,8 +202,8 @@ def _unpack(home_address: IPv4Address, packed: bytes) -> Binding:
         way=Way(
             care_of_address if end == care_of else IPv4Address(end),
             _ENCAPSULATIONS[protocol],
-            udp=bool(flags & _UDP),
-            port=None if flags & _HALF_BOUND else port,
+            udp=bool(kind & _UDP),
+            port=None if kind & _HALF_BOUND else port,
         ),
         revocation=_unpack_peer(packed) if revocable else None,
     )
@@ -184,11 +211,11 @@ def _unpack(home_address: IPv4Address, packed: bytes) -> Binding:
 
 def _pack_peer(peer: RevocationPeer) -> bytes:
     flags = (_FOREIGN_AGENT if peer.is_foreign_agent else 0) | (_INFORM if peer.inform else 0)
-    return _PEER.pack(int(peer.address), peer.port, peer.spi, peer.announced, peer.heard, flags)
+    return _PEER.pack(flags, int(peer.address), peer.port, peer.spi, peer.announced, peer.heard)
 
 
 def _unpack_peer(packed: bytes) -> RevocationPeer:
-    address, port, spi, announced, heard, flags = _PEER.unpack_from(packed, _NAME_AT)
+    flags, address, port, spi, announced, heard = _PEER.unpack_from(packed, _PEER_AT)
     return RevocationPeer(
         IPv4Address(address),
         port,

@@ -20,6 +20,7 @@ from homeward.agents.agent_events import (
     RequestArrived,
     RevokeBinding,
     RevokeNode,
+    SendReply,
 )
 from homeward.agents.allocation import HomeAddresses
 from homeward.agents.answers import Answer, acceptance, denial, refusal
@@ -36,6 +37,7 @@ from homeward.agents.policy import AgentPolicy as AgentPolicy
 from homeward.agents.releases import Releases
 from homeward.agents.replay import Freshness, ReplayGuard, floor_at
 from homeward.agents.revocations import Revocations
+from homeward.agents.shortcut import Shortcut
 from homeward.agents.support import agree, told_foreign_agent, told_mobile_node
 from homeward.agents.verdicts import Denial, Grant
 from homeward.agents.wishes import judge_wishes
@@ -82,6 +84,7 @@ class HomeAgent:
         )
         self._revocations = Revocations(policy.address)
         self._releases = Releases(policy.address)
+        self._shortcut = self._shortcut_for(policy)
         self._draining = False
 
     def handle(self, arrived: AgentInput, at: Instant) -> tuple[AgentEffect, ...]:
@@ -140,6 +143,7 @@ class HomeAgent:
         self._policy, self._reader = policy, reader
         self._addresses.adopt(reader.nodes)
         self._time_stamps.tolerance = policy.timestamp_tolerance
+        self._shortcut = self._shortcut_for(policy)
         return tuple(effects)
 
     def next_deadline(self) -> float | None:
@@ -169,13 +173,17 @@ class HomeAgent:
             raise ProfileError("nonces need a source of chance")
         return reader
 
+    def _shortcut_for(self, policy: AgentPolicy) -> Shortcut:
+        return Shortcut(policy, self._reader, self._time_stamps, is_home=self._addresses.covers)
+
     def _is_bound(self, home_address: IPv4Address) -> bool:
         return home_address in self._ledger
 
     def _take(self, arrived: RequestArrived, at: Instant) -> tuple[AgentEffect, ...]:
         kind = arrived.octets[:1]
         if kind not in _NO_REQUEST:
-            return self._answer(arrived, at)
+            granted = None if self._draining else self._shortcut.grant(arrived, at)
+            return self._answer(arrived, at) if granted is None else self._bind(*granted, at)
         outsider = self._reader.refuse_outsider(arrived)
         if outsider is not None:
             return (outsider,)
@@ -223,7 +231,8 @@ class HomeAgent:
             ended = self._deregister(claim, named, at)
             return (*ended, acceptance(self._policy, claim, Answer(named, identification)))
         binding = self._binding(claim, verdict, named, proof, at)
-        return self._bind(claim, verdict, identification, binding, at)
+        said = _granted(binding, verdict, identification, binding.lifetime)
+        return self._bind(binding, acceptance(self._policy, claim, said), at)
 
     def _judge(
         self, claim: Claim, given: IPv4Address | None, proof: ForeignAgentProof
@@ -299,20 +308,12 @@ class HomeAgent:
             revocation=agree(claim, grant, policy, proof, at),
         )
 
-    def _bind(
-        self, claim: Claim, grant: Grant, identification: Identification, binding: Binding, at: Instant
-    ) -> tuple[AgentEffect, ...]:
+    def _bind(self, binding: Binding, reply: SendReply, at: Instant) -> tuple[AgentEffect, ...]:
         """Add a binding by the rules of RFC 5944 section 3.8.2.2, one care-of address for each home address."""
-        home_address, care_of_address = binding.home_address, binding.care_of_address
-        before = self._ledger.get(home_address)
-        self._revocations.drop(home_address, care_of_address)
-        self._releases.forget(home_address)
-        said = _granted(binding, grant, identification, binding.lifetime)
-        reply = acceptance(self._policy, claim, said)
-        effects = self._ledger.enter(binding, reply, at, before=before)
-        if before is not None and before.care_of_address != care_of_address:
-            effects += self._tell_left_foreign_agent(before, at)
-        return tuple(effects)
+        self._revocations.drop(binding.home_address, binding.care_of_address)
+        self._releases.forget(binding.home_address)
+        effects, left = self._ledger.enter(binding, reply, at)
+        return effects if left is None else effects + self._tell_left_foreign_agent(left, at)
 
     def _deregister(self, claim: Claim, home_address: IPv4Address, at: Instant) -> tuple[AgentEffect, ...]:
         """All bindings when the care-of address is the home address, else the one that is named, if it is there."""

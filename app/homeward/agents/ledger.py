@@ -67,17 +67,19 @@ class Ledger:
         return Remember(remembered(identity, self._stamp(identity), binding, at))
 
     def enter(
-        self, binding: Binding, reply: SendReply, at: Instant, *, before: Binding | None
-    ) -> list[AgentEffect]:
-        """A binding is made, or takes the place of the one before."""
-        self._bindings.put(binding)
+        self, binding: Binding, reply: SendReply, at: Instant
+    ) -> tuple[tuple[AgentEffect, ...], Binding | None]:
+        """A binding is made, or takes the place of another one.
+
+        That one comes behind the effects where it was with a foreign agent that is to be told (see BindingTable.put).
+        """
+        change, left = self._bindings.put(binding)
         remember = self.remember(self._holder(binding.home_address), binding, at)
         # Forwarding first: when the mobile node reads the reply, its packets already have a way.
-        if before is None:
-            return [remember, *self._begin(binding), reply, BindingChanged(Change.MADE, binding)]
-        stays = before.care_of_address == binding.care_of_address and before.way == binding.way
-        changed = BindingChanged(Change.RENEWED if stays else Change.MOVED, binding)
-        return [remember, _forward(binding), reply, changed]
+        changed = BindingChanged(change, binding)
+        if change is Change.MADE:
+            return (remember, *self._begin(binding), reply, changed), None
+        return (remember, _forward(binding), reply, changed), left
 
     def complete(self, binding: Binding, at: Instant) -> tuple[AgentEffect, ...]:
         """A half-bound tunnel has shown its port."""

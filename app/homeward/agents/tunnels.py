@@ -346,9 +346,11 @@ class TunnelTable:
         source = inner_source(packet)
         if source == tunnel.endpoint.packed:
             return True
-        return source == self._address.packed and packet[9] in _PROTOCOLS
+        return source == self._address.packed and (packet[9] in _PROTOCOLS or _is_tunnel_data(packet))
 
 
+_OUR_PORT: Final = REGISTRATION_PORT.to_bytes(2, "big")
+_TUNNEL_DATA: Final = bytes([udp_tunnel.TUNNEL_DATA_TYPE])
 _PROTOCOLS: Final = frozenset(each.protocol for each in Encapsulation)
 _OPENERS: Final = {
     ip_in_ip.PROTOCOL: ip_in_ip.decapsulate,
@@ -359,6 +361,13 @@ _OPENERS: Final = {
 
 def _moved(before: Forward, after: Forward) -> bool:
     return before.endpoint != after.endpoint or before.port != after.port
+
+
+def _is_tunnel_data(packet: bytes) -> bool:
+    """Whether it is a message of ours with a packet inside, not a reply."""
+    at = (packet[0] & 0x0F) * 4
+    header = packet[at : at + 9]
+    return packet[9] == udp_packets.PROTOCOL and header[:2] == _OUR_PORT and header[8:] == _TUNNEL_DATA
 
 
 def _comes_from(tunnel: Forward, source: IPv4Address, port: int) -> bool:

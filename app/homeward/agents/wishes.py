@@ -45,9 +45,9 @@ def judge_wishes(
     way = judge_way(claim, policy)
     if isinstance(way, Denial) and way.code != ReplyCode.ENCAPSULATION_UNAVAILABLE:
         return way
-    denial = _judge_end(request.care_of_address, home_address, policy, is_home)
+    denial = judge_end(request.care_of_address, home_address, policy, is_home)
     if denial is None and isinstance(way, Grant) and way.way.endpoint != request.care_of_address:
-        denial = _judge_end(way.way.endpoint, home_address, policy, is_home)
+        denial = judge_end(way.way.endpoint, home_address, policy, is_home)
     if denial is not None or isinstance(way, Denial):
         return denial or way
     return _judge_reverse_tunnel(request.flags, policy.reverse_tunnels) or way
@@ -66,12 +66,13 @@ def _judge_address(claim: Claim, policy: AgentPolicy) -> Denial | None:
     return Denial(ReplyCode.UNKNOWN_HOME_AGENT_ADDRESS, Finding.WRONG_HOME_AGENT, text)
 
 
-def _judge_end(
+def judge_end(
     end: IPv4Address,
     home_address: IPv4Address,
     policy: AgentPolicy,
     is_home: Callable[[IPv4Address], bool],
 ) -> Denial | None:
+    """Why no tunnel can lead to this address, None where one can."""
     number = int(end)
     # Unspecified, loopback, multicast and reserved ones.
     unusable = number == 0 or number >> 24 == _LOOPBACK or number >= _FIRST_MULTICAST

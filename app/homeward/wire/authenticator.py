@@ -13,7 +13,7 @@ import struct
 from typing import Final, assert_never
 
 from homeward.model.registration import AuthenticationAlgorithm, MobilitySecurityAssociation
-from homeward.wire.decoded import Decoded
+from homeward.wire.decoded import Authentication, Decoded
 from homeward.wire.extensions import ExtensionType
 
 AUTHENTICATOR_OCTETS: Final[dict[AuthenticationAlgorithm, int]] = {
@@ -56,6 +56,11 @@ def verify(
     authentication = decoded.authentication_by(by)
     if authentication is None or decoded.octets != octets:
         return False
+    return fits(octets, authentication, association)
+
+
+def fits(octets: bytes, authentication: Authentication, association: MobilitySecurityAssociation) -> bool:
+    """Whether an authentication extension that was read from these octets proves them, as `verify` says it."""
     if authentication.spi != association.spi:
         return False
     if len(authentication.authenticator) != AUTHENTICATOR_OCTETS[association.algorithm]:

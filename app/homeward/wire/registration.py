@@ -46,8 +46,8 @@ REQUEST_TYPE: Final = 1
 REPLY_TYPE: Final = 3
 
 _REQUEST: Final = struct.Struct("!BBHIIIQ")
-_FLAGS: Final = tuple(RequestFlags(octet) for octet in range(256))
-_REPLY: Final = struct.Struct("!BBHIIQ")
+ALL_FLAGS: Final = tuple(RequestFlags(octet) for octet in range(256))
+REPLY: Final = struct.Struct("!BBHIIQ")
 
 _IN_EITHER: Final = frozenset(
     {
@@ -73,7 +73,9 @@ _IN_REPLY: Final[frozenset[int]] = _IN_EITHER | {
 
 _TNC_SUB_TYPE: Final = 0
 _TNC_BODY: Final = b"\0"
-_TNC: Final = encode(Extension(ExtensionType.TRUSTED_NETWORKS_CONFIGURED, _TNC_BODY, sub_type=_TNC_SUB_TYPE))
+TRUSTED: Final = encode(
+    Extension(ExtensionType.TRUSTED_NETWORKS_CONFIGURED, _TNC_BODY, sub_type=_TNC_SUB_TYPE)
+)
 
 
 def encode_request(request: RegistrationRequest, association: MobilitySecurityAssociation) -> bytes:
@@ -111,7 +113,7 @@ def encode_reply(reply: RegistrationReply, association: MobilitySecurityAssociat
     extensions = (
         _encode_nai(reply.nai)
         + udp_tunnel.encode_reply(reply.udp_tunnel)
-        + (_TNC if reply.trusted_networks_configured else b"")
+        + (TRUSTED if reply.trusted_networks_configured else b"")
         + revocation_support.encode_support(reply.revocation_support)
         + message_string.encode_text(reply.message, by=message_string.Author.HOME_AGENT)
     )
@@ -120,7 +122,7 @@ def encode_reply(reply: RegistrationReply, association: MobilitySecurityAssociat
 
 def encode_fixed_reply(reply: RegistrationReply) -> bytes:
     """The fixed part alone: what a foreign agent's own denial begins with."""
-    return _REPLY.pack(
+    return REPLY.pack(
         REPLY_TYPE,
         reply.code,
         reply.lifetime,
@@ -157,7 +159,7 @@ def _decode_request(octets: bytes) -> DecodedRequest:
         home_agent=IPv4Address(home_agent),
         care_of_address=IPv4Address(care_of_address),
         identification=Identification(identification),
-        flags=_FLAGS[flags],
+        flags=ALL_FLAGS[flags],
         nai=_read_nai(covered),
         udp_tunnel=udp_tunnel.read_request(covered),
         revocation_support=revocation_support.read_support(covered),
@@ -166,9 +168,9 @@ def _decode_request(octets: bytes) -> DecodedRequest:
 
 
 def _decode_reply(octets: bytes) -> DecodedReply:
-    _require(octets, _REPLY.size, "registration reply")
-    _, code, lifetime, home_address, home_agent, identification = _REPLY.unpack_from(octets)
-    parts = _read_extensions(octets, _REPLY.size, _IN_REPLY)
+    _require(octets, REPLY.size, "registration reply")
+    _, code, lifetime, home_address, home_agent, identification = REPLY.unpack_from(octets)
+    parts = _read_extensions(octets, REPLY.size, _IN_REPLY)
     reply = RegistrationReply(
         code,
         lifetime,
