@@ -7,39 +7,51 @@ import asyncio
 import hashlib
 import os
 import socket
+import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
 from homeward.adapters.kernel_switches import KernelSwitches
+from homeward.adapters.kernel_tunnels.shortcut import Shortcut
 from homeward.adapters.netlink_plan import NetlinkPlans
 from homeward.adapters.nftables.fence import NftFence
 from homeward.adapters.tunnel_device import TunnelDevice, open_tun, open_tunnel_socket, receive_packet
+from homeward.adapters.udp_registration import UdpRegistrations
 from homeward.model.access import ClearPath, VpnPath
+from homeward.model.nat_traversal import TunnelKind
 from homeward.model.plan import Fence, Held, NetworkPlan, Traffic, Tunnelled
+from homeward.model.tunnel_engine import TunnelEngine
 from homeward.wire.icmp_errors import checksum
 from homeward.wire.ip_in_ip import decapsulate, encapsulate
+from homeward.wire.udp_tunnel import unwrap, wrap
+from tests.world.namespaces import Namespace, cable
 from tests.world.stations import AGENT, CARE_OF, HOME, INNER, PEER, FarEnd, Stations
 
 pytestmark = pytest.mark.root
 
+_NO_CHECKSUM = 11  # SO_NO_CHECK
+
 
 class HomeAgent:
-    """Forwards between PEER and the laptop, which it answers by the path of the laptop's last packet."""
+    """Forwards between PEER and the laptop, which it answers by the way of the laptop's last packet."""
 
     def __init__(self, stations: Stations, vpn: FarEnd) -> None:
         with stations.agent:
             self._raw = open_tunnel_socket(AGENT)
+            self._udp = stations.udp(AGENT, 434)
             self._tun = open_tun("hat0")
+        self._udp.setsockopt(socket.SOL_SOCKET, _NO_CHECKSUM, 1)  # as the kernel of a home agent sends them
         stations.agent.ip("link set hat0 mtu 1480 up")
         stations.agent.ip(f"route add {HOME}/32 dev hat0")
         self._vpn = vpn
-        self._through_vpn = False
+        self._answer: Callable[[bytes], None] = lambda packet: None
         self._readers = {
             self._raw.fileno(): self._from_clear,
+            self._udp.fileno(): self._from_clear_in_udp,
             self._tun: self._to_laptop,
             vpn.fileno: self._from_vpn,
         }
@@ -47,43 +59,82 @@ class HomeAgent:
             asyncio.get_running_loop().add_reader(descriptor, reader)
 
     def _from_clear(self) -> None:
-        self._through_vpn = False
+        self._answer = lambda packet: self._send(encapsulate(packet, AGENT, CARE_OF))
         os.write(self._tun, decapsulate(receive_packet(self._raw)[0]).inner)
+
+    def _send(self, packet: bytes) -> None:
+        self._raw.sendto(packet, (str(CARE_OF), 0))
+
+    def _from_clear_in_udp(self) -> None:
+        octets, laptop = self._udp.recvfrom(0xFFFF)
+        if octets[0] == 4:
+            self._answer = lambda packet: self._udp.sendto(wrap(packet), laptop) and None
+            os.write(self._tun, unwrap(octets, TunnelKind.IP_IN_IP))
 
     def _from_vpn(self) -> None:
         outer = self._vpn.sent()
-        if outer is not None and outer[9] == 4:
-            self._through_vpn = True
+        if outer is None or outer[9] not in (4, 17):
+            return
+        if outer[9] == 4:
+            self._answer = lambda packet: self._deliver(encapsulate(packet, AGENT, INNER))
             os.write(self._tun, decapsulate(outer).inner)
+        elif outer[28] == 4:
+            ports = outer[22:24] + outer[20:22]
+            self._answer = lambda packet: self._deliver(_datagram(wrap(packet), ports))
+            os.write(self._tun, unwrap(outer[28:], TunnelKind.IP_IN_IP))
+
+    def _deliver(self, outer: bytes) -> None:
+        # Nobody fills the checksum in for a packet that is written into a TUN device.
+        self._vpn.deliver(outer[:10] + checksum(outer[:20]).to_bytes(2, "big") + outer[12:])
 
     def _to_laptop(self) -> None:
         packet = os.read(self._tun, 0xFFFF)
-        if packet[0] >> 4 != 4:
-            return
-        if self._through_vpn:
-            outer = encapsulate(packet, AGENT, INNER)
-            # Nobody fills the checksum in for a packet that is written into a TUN device.
-            self._vpn.deliver(outer[:10] + checksum(outer[:20]).to_bytes(2, "big") + outer[12:])
-        else:
-            self._raw.sendto(encapsulate(packet, AGENT, CARE_OF), (str(CARE_OF), 0))
+        if packet[0] >> 4 == 4:
+            self._answer(packet)
 
     def close(self) -> None:
         for descriptor in self._readers:
             asyncio.get_running_loop().remove_reader(descriptor)
         self._raw.close()
+        self._udp.close()
         os.close(self._tun)
 
 
+def _datagram(octets: bytes, ports: bytes) -> bytes:
+    """In UDP without a checksum, from the home agent to the VPN's inner address."""
+    length = 8 + len(octets)
+    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + length, 0, 0, 64, 17, 0, AGENT.packed, INNER.packed)
+    return header + ports + struct.pack("!HH", length, 0) + octets
+
+
 class Scene:
-    def __init__(self, stations: Stations, state: Path) -> None:
+    """With `udp` the tunnels are in UDP; by `engine` and nothing else past the process."""
+
+    def __init__(
+        self,
+        stations: Stations,
+        state: Path,
+        *,
+        udp: bool = False,
+        engine: TunnelEngine = TunnelEngine.TUN,
+    ) -> None:
         self.stations = stations
         self.vpn = FarEnd(stations.laptop, "ipsec0", INNER)
         self.agent = HomeAgent(stations, self.vpn)
+        self._registrations = UdpRegistrations({INNER: "ipsec0"}.get)
+        self._registrations.start(lambda reply: None)
+        shortcut = Shortcut(allowed=frozenset({engine}))
+        self.tunnel = TunnelDevice(datagrams=self._registrations, shortcut=shortcut)
+        self._registrations.on_tunnel_data = self.tunnel.take_datagram
         self.plans = NetlinkPlans(
-            TunnelDevice(), NftFence(), switches=KernelSwitches(state), tunnel_device={INNER: "ipsec0"}.get
+            self.tunnel, NftFence(), switches=KernelSwitches(state), tunnel_device={INNER: "ipsec0"}.get
         )
-        self.clear = Tunnelled(ClearPath(stations.link, "eth0", CARE_OF), AGENT, 1480)
-        self.inside_vpn = Tunnelled(VpnPath(INNER), AGENT, 1400)
+        less = 12 if udp else 0
+        path = ClearPath(stations.link, "eth0", CARE_OF)
+        self.clear = Tunnelled(path, AGENT, 1480 - less, udp=udp)
+        self.inside_vpn = Tunnelled(VpnPath(INNER), AGENT, 1400 - less, udp=udp)
+        for each in (self.clear, self.inside_vpn) if udp else ():
+            self._registrations.send(each.path, AGENT, b"\1request", ttl=64)
 
     async def apply(self, traffic: Traffic) -> None:
         fence = Fence(AGENT, (), ("eth0",), traffic, INNER)
@@ -91,14 +142,16 @@ class Scene:
 
     async def close(self) -> None:
         await self.plans.close()
+        self._registrations.stop()
         self.agent.close()
         self.vpn.close()
 
 
-@pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+@pytest.fixture(params=["ip-in-ip-tun", "udp-tun", "udp-bpf"])
+async def scene(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Scene]:
+    engine = TunnelEngine(request.param.rpartition("-")[2])
     with Stations() as stations:
-        made = Scene(stations, tmp_path)
+        made = Scene(stations, tmp_path, udp=request.param.startswith("udp"), engine=engine)
         yield made
         await made.close()
 
@@ -173,3 +226,45 @@ async def test_a_connection_survives_every_move_and_goes_on(scene: Scene) -> Non
     assert await transfer.finish()
     assert transfer.arrived > 1_000_000
     # How soon it goes on is measured by `./dev bench adapters`.
+
+
+class FarStations(Stations):
+    """The home agent is one hop farther, behind a link of 1300 octets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        router, self.agent = self.agent, Namespace()
+        self._router = router
+        for address in (AGENT, PEER):
+            router.ip(f"addr del {address}/32 dev lo")
+            self.agent.ip(f"addr add {address}/32 dev lo")
+        router.sysctl("ipv4/ip_forward", "1")
+        cable(router, "wan0", self.agent, "wan0")
+        for host, own, other in ((router, "192.0.2.1", AGENT), (self.agent, "192.0.2.2", CARE_OF)):
+            host.ip(f"addr add {own}/30 dev wan0")
+            host.ip("link set wan0 mtu 1300")
+            host.ip(f"route add {other}/32 via {'192.0.2.2' if host is router else '192.0.2.1'}")
+
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
+        self._router.close()
+
+
+@pytest.mark.rows("R-287", "R-288")
+@pytest.mark.parametrize("engine", [TunnelEngine.TUN, TunnelEngine.BPF])
+async def test_a_connection_finds_its_way_through_a_hop_that_is_too_narrow(
+    tmp_path: Path, engine: TunnelEngine
+) -> None:
+    """Nobody but a router in between knows, and it tells the tunnel's end, not the application."""
+    with FarStations() as stations:
+        scene = Scene(stations, tmp_path, udp=True, engine=engine)
+        await scene.apply(scene.clear)
+        transfer = Transfer()
+        await transfer.open(stations)
+        async with asyncio.timeout(5):
+            while transfer.arrived < 300_000:  # noqa: ASYNC110 - what is waited for happens in the kernel
+                await asyncio.sleep(0.01)
+        assert "mtu 1268 " in stations.laptop.ip("link show homeward0")
+        assert scene.tunnel.engine is engine
+        assert await transfer.finish()
+        await scene.close()
