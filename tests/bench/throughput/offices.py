@@ -29,6 +29,7 @@ from homeward.model.access import AccessMode
 from homeward.model.names import HOME_DEVICE
 from homeward.model.secret import Secret
 from homeward.model.status import StatusSnapshot
+from homeward.model.tunnel_engine import TunnelEngine
 from tests.bench.throughput import flows
 from tests.world.buses import PrivateBus
 from tests.world.namespaces import Namespace, cable
@@ -169,7 +170,7 @@ class Homeward(Way):
 
     def __init__(self, folder: Path, engine: str, *, udp: bool = False) -> None:
         self.name = f"{engine}, {'MIP-UDP' if udp else 'IP-in-IP'}"
-        self._engine = engine
+        self._engine = TunnelEngine(engine)
         self._udp = udp
         super().__init__()
         self._folder = folder / self.name.replace(", ", "-")
@@ -194,7 +195,7 @@ class Homeward(Way):
         """By what passed the two TUN devices."""
         for direction, taken in self._taken_from_devices().items():
             share = (taken - self._taken_before[direction]) / octets[direction]
-            if (share > 0.5) is not (self._engine == "tun"):
+            if (share > 0.5) is not (self._engine is TunnelEngine.TUN):
                 raise Failed(f"{share:.0%} of what went {direction} passed the TUN device")
 
     def close(self) -> None:
@@ -270,14 +271,16 @@ force_udp = {json.dumps(self._udp)}
             end = time.monotonic() + _PATIENCE
             while not told or told[-1] is None or told[-1].mode is not AccessMode.C:
                 if time.monotonic() > end:
-                    raise Failed(f"the laptop never became trusted:\n{self._all_said()}")
+                    raise Failed(f"{self.name}: the laptop never became trusted:\n{self._all_said()}")
                 await asyncio.sleep(0.02)
+            if told[-1].engine is not self._engine:
+                raise Failed(f"{self.name}: by its status homewardd has another engine, {told[-1].engine}")
 
     def _start(self, host: Namespace, module: str, *words: str) -> None:
         environment = {
             **os.environ,
             "PYTHONPATH": str(_ROOT / "app"),
-            ENGINES: self._engine,
+            ENGINES: self._engine.value,
             "RUNTIME_DIRECTORY": str(self._folder),
             "STATE_DIRECTORY": str(self._folder),
         }
@@ -295,7 +298,7 @@ force_udp = {json.dumps(self._udp)}
         end = time.monotonic() + _PATIENCE
         while not done():
             if self._programs[-1].poll() is not None or time.monotonic() > end:
-                raise Failed(f"{what} does not start:\n{self._all_said()}")
+                raise Failed(f"{self.name}: {what} does not start:\n{self._all_said()}")
             time.sleep(0.02)
 
 
