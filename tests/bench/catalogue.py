@@ -78,7 +78,8 @@ requests under way; the best of each counts. Latency is from sending a request t
 
 Memory is the process's proportional share (PSS) after all of that, with what its BPF maps take in the kernel and by
 what the kernel's unreclaimable slabs have grown. **Restart** is SIGUSR2 to one life, and the next one from its first
-instruction until it is ready with all bindings; meanwhile a datagram a millisecond goes to one of the home addresses.
+instruction until it is ready with all bindings; meanwhile a datagram a millisecond goes to one of the home addresses,
+whose tunnel is in UDP, so that the kernel carries it also where there is no `ipip`.
 """
 
 BENCHES: Final = {
