@@ -16,6 +16,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.packet import Packet, Raw
 
 from homeward.adapters.kernel_switches import KernelSwitches
+from homeward.adapters.kernel_tunnels.shortcut import Shortcut
 from homeward.adapters.netlink_plan import NetlinkPlans
 from homeward.adapters.nftables.fence import NftFence
 from homeward.adapters.tunnel_device import QUEUE_PACKETS, TunnelDevice
@@ -45,7 +46,7 @@ class Laptop:
     def __init__(self, stations: Stations, state: Path) -> None:
         self.stations = stations
         self.end = TunnelEnd(stations)
-        self.tunnel = TunnelDevice()
+        self.tunnel = TunnelDevice(shortcut=Shortcut())
         self.vpn = FarEnd(stations.laptop, "ipsec0", INNER)
         self.plans = NetlinkPlans(
             self.tunnel, NftFence(), switches=KernelSwitches(state), tunnel_device={INNER: "ipsec0"}.get
@@ -339,7 +340,14 @@ async def test_an_inner_address_on_an_access_link_is_refused(laptop: Laptop) -> 
     await plans.close()
 
 
-DELETIONS = ["link del homeward0", "rule del pref 209", "rule del pref 200"]
+DELETIONS = [
+    "link del homeward0",
+    "rule del pref 209",
+    "rule del pref 200",
+    "rule del pref 208",
+    "route del default table 434",
+    "route flush table 434",
+]
 
 
 @pytest.mark.parametrize("deletion", DELETIONS)
@@ -393,6 +401,9 @@ async def test_other_peoples_rules_are_no_business_of_ours(laptop: Laptop) -> No
     await laptop.apply(laptop.clear)
     told: list[str] = []
     laptop.plans.on_mended = told.append
+    for table in ("434", "77"):
+        laptop.stations.laptop.ip(f"route add 198.51.100.0/24 dev lo table {table}")
+        laptop.stations.laptop.ip(f"route del 198.51.100.0/24 table {table}")
     laptop.stations.laptop.ip("rule add pref 210 to 192.0.2.0/24 lookup main")
     laptop.stations.laptop.ip("rule del pref 210")
     await asyncio.sleep(0.1)

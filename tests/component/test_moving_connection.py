@@ -48,7 +48,7 @@ class HomeAgent:
         stations.agent.ip("link set hat0 mtu 1480 up")
         stations.agent.ip(f"route add {HOME}/32 dev hat0")
         self._vpn = vpn
-        self._answer: Callable[[bytes], None] = lambda packet: None
+        self._answer: Callable[[bytes], object] = lambda packet: None
         self._readers = {
             self._raw.fileno(): self._from_clear,
             self._udp.fileno(): self._from_clear_in_udp,
@@ -68,7 +68,7 @@ class HomeAgent:
     def _from_clear_in_udp(self) -> None:
         octets, laptop = self._udp.recvfrom(0xFFFF)
         if octets[0] == 4:
-            self._answer = lambda packet: self._udp.sendto(wrap(packet), laptop) and None
+            self._answer = lambda packet: self._udp.sendto(wrap(packet), laptop)
             os.write(self._tun, unwrap(octets, TunnelKind.IP_IN_IP))
 
     def _from_vpn(self) -> None:
