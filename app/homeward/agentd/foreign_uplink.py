@@ -16,21 +16,16 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from homeward.agentd.inside_links import InsideLinks
+from homeward.agentd.registration_port import open_registration_port
 from homeward.agents.foreign_events import RelayFailed, SendToHomeAgent
-from homeward.model.errors import LinkError, NotPermitted
-from homeward.model.names import REGISTRATION_PORT
-from homeward.wire.socket_options import IP_PKTINFO, LEVEL_IP
+from homeward.model.errors import LinkError
+from homeward.wire.socket_options import IP_MTU_DISCOVER, IP_PKTINFO, IP_PMTUDISC_DONT, IP_TOS, LEVEL_IP
 
 _BATCH: Final = 64
 _LONGEST: Final = 0xFFFF
-_RECEIVE_BUFFER: Final = 1 << 20
 _PACKET_INFO: Final = struct.Struct("=i4s4s")
 _EXTENDED_ERROR: Final = struct.Struct("=IBBBxII")
-_IP_TOS: Final = 1
-_IP_RECVTOS: Final = 13
 _IP_RECVERR: Final = 11
-_IP_MTU_DISCOVER: Final = 10
-_PMTUDISC_DONT: Final = 0
 _ANCILLARY: Final = 256
 _ORIGIN_ICMP: Final = 2
 _UNREACHABLE: Final = 3
@@ -70,19 +65,9 @@ class HomeAgentPort:
 
     def start(self) -> None:
         """Begin to listen. Raises NotPermitted, LinkError (EADDRINUSE: another agent is running)."""
-        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        try:
-            for option in (IP_PKTINFO, _IP_RECVTOS, _IP_RECVERR):
-                made.setsockopt(socket.IPPROTO_IP, option, 1)
-            made.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-            made.bind(("0.0.0.0", REGISTRATION_PORT))
-        except OSError as error:
-            made.close()
-            refused = NotPermitted if isinstance(error, PermissionError) else LinkError
-            raise refused(f"listening on UDP port {REGISTRATION_PORT}", error.errno or 0) from error
-        self._socket = made
-        asyncio.get_running_loop().add_reader(made, self._take)
+        options = ((_IP_RECVERR, 1), (IP_MTU_DISCOVER, IP_PMTUDISC_DONT))
+        self._socket = open_registration_port(options)
+        asyncio.get_running_loop().add_reader(self._socket, self._take)
 
     def stop(self) -> None:
         """Close the port."""
@@ -133,7 +118,7 @@ class HomeAgentPort:
             if (level, kind) == (LEVEL_IP, IP_PKTINFO):
                 link, _, packed = _PACKET_INFO.unpack_from(data)
                 destination = IPv4Address(packed)
-            elif (level, kind) == (LEVEL_IP, _IP_TOS):
+            elif (level, kind) == (LEVEL_IP, IP_TOS):
                 service = data[0]
         address = IPv4Address(source[0])
         if destination is None or not self._uplinks.has(link):

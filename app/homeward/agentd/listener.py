@@ -16,16 +16,15 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from homeward.agentd.inside_links import InsideLinks
+from homeward.agentd.registration_port import open_registration_port
 from homeward.agents.agent_events import RequestArrived, SendReply, SendRevocation
-from homeward.model.errors import LinkError, NotPermitted
-from homeward.model.names import REGISTRATION_PORT
-from homeward.wire.socket_options import ANCILLARY_OCTETS, IP_PKTINFO, IP_RECVTOS, IP_TOS, LEVEL_IP
+from homeward.model.errors import LinkError
+from homeward.wire.socket_options import ANCILLARY_OCTETS, IP_PKTINFO, IP_TOS, LEVEL_IP
 from homeward.wire.udp_tunnel import TUNNEL_DATA_TYPE
 
 _BATCH: Final = 64
 _LONGEST: Final = 0xFFFF
 _DESTINATIONS: Final = 64
-_RECEIVE_BUFFER: Final = 1 << 20
 _TUNNEL_DATA: Final = bytes([TUNNEL_DATA_TYPE])
 _PACKET_INFO: Final = struct.Struct("=i4s4s")
 
@@ -64,18 +63,8 @@ class RequestListener:
         """
         self._observer = observer
         self._data_observer = data_observer
-        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        try:
-            made.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-            made.setsockopt(socket.IPPROTO_IP, IP_RECVTOS, 1)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-            made.bind(("0.0.0.0", REGISTRATION_PORT))
-        except OSError as error:
-            made.close()
-            refused = NotPermitted if isinstance(error, PermissionError) else LinkError
-            raise refused(f"listening on UDP port {REGISTRATION_PORT}", error.errno or 0) from error
-        self._socket = made
-        asyncio.get_running_loop().add_reader(made, self._take)
+        self._socket = open_registration_port()
+        asyncio.get_running_loop().add_reader(self._socket, self._take)
 
     def stop(self) -> None:
         """Close the port."""
