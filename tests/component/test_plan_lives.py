@@ -18,10 +18,11 @@ from scapy.layers.l2 import ARP, Ether
 
 from homeward.adapters import kernel_switches
 from homeward.adapters.kernel_switches import FILE_NAME, KernelSwitches
+from homeward.adapters.kernel_tunnels import ALIVE
 from homeward.model.plan import EMPTY_PLAN
 from tests.world.namespaces import Namespace, cable
 from tests.world.plan_holder import STEPS, plans, the_plan
-from tests.world.stations import AGENT, CARE_OF, HOME, PEER, ROUTER, Stations, TunnelEnd, eventually
+from tests.world.stations import AGENT, CARE_OF, HOME, PEER, ROUTER, Stations, TunnelEnd, eventually, take
 
 pytestmark = pytest.mark.root
 
@@ -48,6 +49,8 @@ def traces(laptop: Namespace) -> dict[str, str]:
         "routes": laptop.run("ip", "-4", "route", "show", "table", "all"),
         "routes6": _without_eth0(laptop.run("ip", "-6", "route", "show", "table", "all")),
         "nftables": laptop.run("nft", "-s", "list", "ruleset"),
+        "queues": laptop.run("tc", "qdisc", "show")
+        + laptop.run("tc", "filter", "show", "dev", "eth0", "ingress"),
     }
     for file in sorted(Path("/proc/sys/net/ipv4/conf").glob("*/*")):
         with contextlib.suppress(PermissionError):
@@ -136,18 +139,44 @@ async def test_a_killed_life_leaves_a_block_and_no_error(stations: Stations, tmp
         await later.close()
 
 
+@pytest.mark.slow
+@pytest.mark.rows("R-64")
+async def test_what_the_kernel_carries_ends_with_the_life_that_watched_over_it(
+    stations: Stations, tmp_path: Path
+) -> None:
+    """Within three seconds; from then on applications see delay and no error, as with any other tunnel."""
+    life = Life(tmp_path, "udp")
+    with (
+        stations.udp(AGENT, 434) as agent,
+        stations.listen() as wire,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as application,
+    ):
+        await life.ready()
+        application.connect((str(PEER), 9))
+        application.send(b"while it lives")
+        await eventually(lambda: (came := take(agent)) and came.octets.endswith(b"while it lives"))
+        life.kill()
+        await asyncio.sleep(ALIVE + 0.05)
+        wire.heard()
+        for _ in range(20):
+            application.send(b"after its death")
+        await asyncio.sleep(0.05)
+        assert application.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+        assert [frame for frame in wire.heard() if Ether(frame).type != 0x0806] == []
+
+
 async def _first_syn(end: TunnelEnd) -> bytes:
     return await eventually(lambda: (came := end.came()) and came[29] == 6 and came, 5)
 
 
 @pytest.mark.parametrize(
     "step",
-    ["", "fence", *(pytest.param(step, marks=pytest.mark.slow) for step in STEPS if step != "fence")],
+    ["", "udp", "fence", *(pytest.param(step, marks=pytest.mark.slow) for step in STEPS if step != "fence")],
 )
 async def test_a_new_life_finds_and_undoes_everything(stations: Stations, tmp_path: Path, step: str) -> None:
     before = traces(stations.laptop)
     life = Life(tmp_path, step)
-    if step:
+    if step not in ("", "udp"):
         await life.killed_itself()
     else:
         await life.ready()
