@@ -46,6 +46,7 @@ _OUTSIDE: Final = "tunnel-packet-from-outside-interface"
 _SWEEP: Final = 0.25
 """Seconds between two looks at which former tunnels are over: the kernel takes packets out of them that much longer."""
 _HOST: Final = 32
+_LOOPBACK: Final = "lo"
 
 
 class Forwarding:
@@ -258,7 +259,7 @@ class Forwarding:
 
     def _take_error(self, packet: bytes, link: int) -> None:
         message = packet[(packet[0] & 0x0F) * 4 :]
-        if not self._inside.has(link) or len(message) < 8:
+        if not (self._inside.has(link) or self._is_our_own(packet, link)) or len(message) < 8:
             return
         self._metrics.counts[f"icmp-from-tunnel-{message[0]}-{message[1]}"] += 1
         told = self._table.error_reported(message, self._boot())
@@ -266,6 +267,10 @@ class Forwarding:
             self._refit(endpoint)
         if told is not None:
             self._tell_sender(told)
+
+    def _is_our_own(self, packet: bytes, link: int) -> bool:
+        """Whether our own kernel says it: what it has learned of a path, and goes by, may be older than we are."""
+        return packet[12:16] == self._address.packed and self._inside.name_of(link) == _LOOPBACK
 
     def _tell_sender(self, told: TellSender) -> None:
         """Send ICMP to whoever sent the packet, not faster than a router may (RFC 1812 4.3.2.8)."""

@@ -108,6 +108,10 @@ def test_options_of_the_inner_header_are_not_copied() -> None:
         (packet(CARE_OF, HOME), Dropped.LOOP),
         (packet(CARE_OF, HOME, packet(HOME, HOME), protocol=4), Dropped.LOOP),
         (packet(AGENT, HOME, packet(PEER, HOME), protocol=4), Dropped.LOOP),
+        (
+            packet(AGENT, HOME, b"\x01\xb2\x01\xb2\0\x1c\0\0\4\4\0\0" + packet(PEER, HOME), protocol=17),
+            Dropped.LOOP,
+        ),
     ],
 )
 def test_what_is_not_tunnelled(inner: bytes, dropped: Dropped) -> None:
@@ -428,3 +432,8 @@ def test_a_header_is_read_from_a_quote() -> None:
     assert (header.octets, header.total) == (20, 100)
     assert (header.do_not_fragment, header.fragment_offset, header.protocol) == (True, 5, 6)
     assert (header.source, header.destination) == (PEER.packed, HOME.packed)
+
+
+def test_what_the_agent_itself_says_on_port_434_is_no_tunnel_packet() -> None:
+    reply = b"\x01\xb2\x01\xb2\0\x0c\0\0\3\0\0\0"
+    assert sent_by(table(), packet(AGENT, HOME, reply, protocol=17)).octets.endswith(reply)
