@@ -33,7 +33,7 @@ from homeward.model.registration import (
 )
 from homeward.model.revocation import RevocationSupport
 from homeward.wire import authenticator, plain_registration, registration, relay
-from homeward.wire.decoded import DecodedRequest
+from homeward.wire.decoded import Authentication, DecodedRequest
 from homeward.wire.extensions import Extension
 from homeward.wire.revocation_support import encode_support
 from tests.unit.agents.scene import (
@@ -232,14 +232,14 @@ def test_what_is_read_is_what_the_codec_reads(asked, support, algorithm, tail) -
     if plain is not None:
         decoded = registration.decode(payload)
         assert isinstance(decoded, DecodedRequest)
-        assert decoded.authentications == (plain.authentication,)
+        assert decoded.authentications == (Authentication(plain.spi, plain.authenticator, plain.covered),)
         assert decoded.unauthenticated == ()
         heard = plain.revocable
         message = decoded.message
         assert (None if message.revocation_support is None else message.revocation_support.timestamp) == heard
         assert replace(message, revocation_support=None) == request(
             lifetime=plain.lifetime,
-            flags=plain.flags,
+            flags=RequestFlags(plain.flags),
             home_address=IPv4Address(plain.home_address),
             home_agent=IPv4Address(plain.home_agent),
             care_of_address=IPv4Address(plain.care_of_address),
@@ -272,7 +272,8 @@ def test_what_is_written_is_what_the_codec_writes(
         trusted_networks_configured=True,
         revocation_support=None if revocable is None else RevocationSupport(revocable),
     )
-    written = plain_registration.write_acceptance(asked, lifetime, KEYS[algorithm], revocable=revocable)
+    key = KEYS[algorithm].key.reveal()
+    written = plain_registration.accept(asked, key, algorithm, lifetime=lifetime, revocable=revocable)
     assert written == registration.encode_reply(reply, KEYS[algorithm])
 
 

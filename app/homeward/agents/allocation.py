@@ -34,7 +34,9 @@ class HomeAddresses:
 
     def covers(self, address: IPv4Address) -> bool:
         """Whether this is a home address, given away or not."""
-        return int(address) in self._nodes or any(address in pool for pool in self._nodes.pools)
+        if int(address) in self._nodes:
+            return True
+        return bool(self._nodes.pools) and any(address in pool for pool in self._nodes.pools)
 
     def holder(self, address: IPv4Address) -> Identity:
         """Whose home address it is: that of the node which has it, or which got it."""

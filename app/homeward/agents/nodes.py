@@ -99,6 +99,25 @@ class NodeTable:
         records = self._by_identity.get(identity)
         return None if records is None else _find(records, spi)
 
+    def find_plain(self, home_address: int, spi: int) -> tuple[str, bytes, AuthenticationAlgorithm] | None:
+        """Name, key and algorithm of a node with this address of its own, which uses time stamps and is not retired.
+
+        For requests by the thousand: the key is not to be kept by whoever asks for it.
+        """
+        records = self._by_identity.get(home_address)
+        if records is None:
+            return None
+        beginning = _SPI.pack(spi)
+        for record in records if isinstance(records, tuple) else (records,):
+            if record.startswith(beginning):
+                _, _, algorithm, flags, key_octets, name_octets = _HEAD.unpack_from(record)
+                if flags & ~_HAS_NAI != _HAS_ADDRESS:
+                    return None
+                key_ends = _HEAD.size + key_octets
+                name = record[key_ends : key_ends + name_octets].decode()
+                return name, record[_HEAD.size : key_ends], _ALGORITHMS[algorithm]
+        return None
+
     def find_nai(self, nai: str, spi: int) -> Node | None:
         """The node with this NAI, whether or not it has an address of its own."""
         return _find(self._by_nai.get(nai, ()), spi) or self.find(nai, spi)

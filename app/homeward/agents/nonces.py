@@ -10,10 +10,9 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from homeward.agents.nodes import Identity
-from homeward.agents.replay import Freshness, proof_of
+from homeward.agents.replay import Freshness, Proof, proof_of
 from homeward.model.instant import Instant
 from homeward.model.registration import Identification, Spi
-from homeward.wire.decoded import Authentication
 from homeward.wire.identification import high32, join, low32
 
 Entropy: TypeAlias = Callable[[], int]
@@ -25,7 +24,7 @@ _MASK = 0xFFFFFFFF
 class NonceGuard:
     """Remembers the number that is due from each mobile node. A new life knows none, and gives new ones.
 
-    `by` is the request's authentication, which must have been verified.
+    `by` is what proved the request, and must have been verified.
     """
 
     def __init__(self, entropy: Entropy) -> None:
@@ -33,9 +32,7 @@ class NonceGuard:
         self._due: dict[Identity, int] = {}
         self._accepted: dict[Identity, tuple[Identification, Spi, bytes]] = {}
 
-    def judge(
-        self, who: Identity, identification: Identification, *, by: Authentication, at: Instant
-    ) -> Freshness:
+    def judge(self, who: Identity, identification: Identification, *, by: Proof, at: Instant) -> Freshness:
         """Judge an authenticated request; changes nothing."""
         del at
         if self._accepted.get(who) == (identification, by.spi, proof_of(by)):
@@ -44,7 +41,7 @@ class NonceGuard:
         return Freshness.FRESH if high32(identification) == due else Freshness.WRONG_NONCE
 
     def accept(
-        self, who: Identity, identification: Identification, *, by: Authentication, at: Instant
+        self, who: Identity, identification: Identification, *, by: Proof, at: Instant
     ) -> Identification:
         """Use the number up and give the next one; the Identification of the reply."""
         del at

@@ -10,11 +10,11 @@ again, within the tolerance. Only what is written down closes that.
 import math
 import struct
 from enum import Enum
+from typing import Protocol
 
 from homeward.agents.nodes import Identity
 from homeward.model.instant import Instant
-from homeward.model.registration import Identification
-from homeward.wire.decoded import Authentication
+from homeward.model.registration import Identification, Spi
 from homeward.wire.identification import NTP_TO_UNIX_SECONDS, from_time, join, low32, seconds
 
 _ERA = 1 << 32
@@ -41,7 +41,16 @@ def floor_at(started: Instant) -> int:
     return _exact(from_time(started.wall, 0), near=started.wall) - 1
 
 
-def proof_of(by: Authentication) -> bytes:
+class Proof(Protocol):
+    """What proved a request: the index of an association, and the authenticator made with its key."""
+
+    @property
+    def spi(self) -> Spi: ...
+    @property
+    def authenticator(self) -> bytes: ...
+
+
+def proof_of(by: Proof) -> bytes:
     """What tells an authenticated request from all others of its SPI: as much of the authenticator as all have."""
     return by.authenticator[:_PROOF_OCTETS]
 
@@ -51,7 +60,7 @@ class ReplayGuard:
 
     RFC 5944 wants it greater than any accepted *for the mobile node*: with a memory per SPI, a delayed request under
     the old key could undo a newer one under the new key. `tolerance` in seconds; stamps up to `floor` are refused.
-    `by` is the request's authentication, which must have been verified.
+    `by` is what proved the request, and must have been verified.
     """
 
     def __init__(self, tolerance: float, floor: int | None) -> None:
@@ -71,9 +80,7 @@ class ReplayGuard:
         """A former life accepted this one; which request it came with is forgotten."""
         self._accepted[who] = _ACCEPTED.pack(stamp >> 64, stamp & _LOW64, 0, _NO_PROOF)
 
-    def judge(
-        self, who: Identity, identification: Identification, *, by: Authentication, at: Instant
-    ) -> Freshness:
+    def judge(self, who: Identity, identification: Identification, *, by: Proof, at: Instant) -> Freshness:
         """Judge an authenticated request; changes nothing."""
         stamp = _exact(identification, near=at.wall)
         if abs(stamp / _ERA - NTP_TO_UNIX_SECONDS - at.wall) > self.tolerance:
@@ -89,7 +96,7 @@ class ReplayGuard:
         return Freshness.FRESH if stamp > self._floor else Freshness.BEFORE_START
 
     def accept(
-        self, who: Identity, identification: Identification, *, by: Authentication, at: Instant
+        self, who: Identity, identification: Identification, *, by: Proof, at: Instant
     ) -> Identification:
         """Remember a request that was acted upon; the Identification of the reply.
 

@@ -15,19 +15,17 @@ from homeward.agents.bindings import Binding, Way
 from homeward.agents.claims import ClaimReader
 from homeward.agents.policy import AgentPolicy, ReverseTunnels
 from homeward.agents.replay import Freshness, ReplayGuard
-from homeward.agents.wishes import judge_end
+from homeward.agents.wishes import can_be_an_end
 from homeward.model.agent_memory import RevocationPeer
 from homeward.model.instant import Instant
 from homeward.model.names import REGISTRATION_PORT
-from homeward.model.profile import ReplayStyle
 from homeward.model.registration import LIFETIME_DEREGISTER, RequestFlags
-from homeward.wire import authenticator, plain_registration
+from homeward.wire import plain_registration
 from homeward.wire.identification import seconds
+from homeward.wire.plain_registration import PlainRequest
 
-_FLAGS = (
-    RequestFlags.DECAPSULATE_SELF | RequestFlags.REVERSE_TUNNEL,
-    RequestFlags.DECAPSULATE_SELF,
-)
+_D = int(RequestFlags.DECAPSULATE_SELF)
+_D_T = int(RequestFlags.DECAPSULATE_SELF | RequestFlags.REVERSE_TUNNEL)
 
 
 class Shortcut:
@@ -46,7 +44,7 @@ class Shortcut:
         self._stamps = stamps
         self._is_home = is_home
         self._agent = int(policy.address)
-        self._plain_flags = _FLAGS if policy.reverse_tunnels is ReverseTunnels.OFFERED else ()
+        self._plain_flags = (_D_T, _D) if policy.reverse_tunnels is ReverseTunnels.OFFERED else ()
 
     def grant(self, arrived: RequestArrived, at: Instant) -> tuple[Binding, SendReply] | None:
         """The binding that a request makes, and the answer; None where it is not granted here.
@@ -59,49 +57,56 @@ class Shortcut:
         asked = plain_registration.read(arrived.octets)
         if asked is None or self._reader.foreign_agents_at(source, source):
             return None
-        claimed, care_of_address = asked.authentication, int(source)
-        node = self._reader.node(asked.home_address, claimed.spi)
-        if node is None or node.retired or node.replay is not ReplayStyle.TIMESTAMPS:
+        found = self._reader.plain_node(asked.home_address, asked.spi)
+        if found is None:
             return None
-        if node.home_address is None or not authenticator.fits(arrived.octets, claimed, node.association):
+        name, key, algorithm = found
+        if not plain_registration.is_proved(arrived.octets, asked, key, algorithm):
             return None
-        fresh = self._stamps.judge(asked.home_address, asked.identification, by=claimed, at=at)
-        if (
-            fresh is not Freshness.FRESH
-            or not arrived.unicast
-            or asked.home_agent != self._agent
-            or asked.flags not in self._plain_flags
-            or asked.lifetime == LIFETIME_DEREGISTER
-            or asked.care_of_address != care_of_address
-            or judge_end(source, node.home_address, policy, self._is_home) is not None
-        ):
+        who, identification = asked.home_address, asked.identification
+        if self._stamps.judge(who, identification, by=asked, at=at) is not Freshness.FRESH:
             return None
-        revocable = None if asked.revocable is None or not policy.revocation else seconds(at.wall)
+        if not self._is_wish_plain(arrived, asked):
+            return None
         lifetime = min(asked.lifetime, policy.lifetime_max)
-        binding = Binding(
-            node.home_address,
-            source,
-            node=node.name,
-            spi=claimed.spi,
-            identification=asked.identification,
-            lifetime=lifetime,
-            since=at.boot,
-            reverse_tunnel=asked.flags.reverse_tunnel,
-            co_located=True,
-            way=Way(source),
-            revocation=None
-            if revocable is None or asked.revocable is None
-            else RevocationPeer(
+        heard, announced, peer = asked.revocable if policy.revocation else None, None, None
+        if heard is not None:
+            announced = seconds(at.wall)
+            peer = RevocationPeer(
                 source,
                 REGISTRATION_PORT,
-                claimed.spi,
+                asked.spi,
                 is_foreign_agent=False,
-                announced=revocable,
-                heard=asked.revocable,
+                announced=announced,
+                heard=heard,
                 inform=False,
-            ),
+            )
+        binding = Binding(
+            IPv4Address(who),
+            source,
+            node=name,
+            spi=asked.spi,
+            identification=identification,
+            lifetime=lifetime,
+            since=at.boot,
+            reverse_tunnel=asked.flags == _D_T,
+            co_located=True,
+            way=Way(source),
+            revocation=peer,
         )
-        octets = plain_registration.write_acceptance(asked, lifetime, node.association, revocable=revocable)
-        self._stamps.accept(asked.home_address, asked.identification, by=claimed, at=at)
-        reply = SendReply(octets, source, port=arrived.source_port, source=arrived.destination)
-        return binding, reply
+        octets = plain_registration.accept(asked, key, algorithm, lifetime=lifetime, revocable=announced)
+        self._stamps.accept(who, identification, by=asked, at=at)
+        return binding, SendReply(octets, source, port=arrived.source_port, source=arrived.destination)
+
+    def _is_wish_plain(self, arrived: RequestArrived, asked: PlainRequest) -> bool:
+        care_of_address = asked.care_of_address
+        return (
+            arrived.unicast
+            and asked.home_agent == self._agent
+            and asked.flags in self._plain_flags
+            and asked.lifetime != LIFETIME_DEREGISTER
+            and care_of_address == int(arrived.source)
+            and care_of_address not in (asked.home_address, self._agent)
+            and can_be_an_end(care_of_address)
+            and not self._is_home(arrived.source)
+        )

@@ -45,9 +45,9 @@ def judge_wishes(
     way = judge_way(claim, policy)
     if isinstance(way, Denial) and way.code != ReplyCode.ENCAPSULATION_UNAVAILABLE:
         return way
-    denial = judge_end(request.care_of_address, home_address, policy, is_home)
+    denial = _judge_end(request.care_of_address, home_address, policy, is_home)
     if denial is None and isinstance(way, Grant) and way.way.endpoint != request.care_of_address:
-        denial = judge_end(way.way.endpoint, home_address, policy, is_home)
+        denial = _judge_end(way.way.endpoint, home_address, policy, is_home)
     if denial is not None or isinstance(way, Denial):
         return denial or way
     return _judge_reverse_tunnel(request.flags, policy.reverse_tunnels) or way
@@ -66,17 +66,18 @@ def _judge_address(claim: Claim, policy: AgentPolicy) -> Denial | None:
     return Denial(ReplyCode.UNKNOWN_HOME_AGENT_ADDRESS, Finding.WRONG_HOME_AGENT, text)
 
 
-def judge_end(
+def can_be_an_end(address: int) -> bool:
+    """Whether it is none of the unspecified, loopback, multicast and reserved addresses."""
+    return 0 < address < _FIRST_MULTICAST and address >> 24 != _LOOPBACK
+
+
+def _judge_end(
     end: IPv4Address,
     home_address: IPv4Address,
     policy: AgentPolicy,
     is_home: Callable[[IPv4Address], bool],
 ) -> Denial | None:
-    """Why no tunnel can lead to this address, None where one can."""
-    number = int(end)
-    # Unspecified, loopback, multicast and reserved ones.
-    unusable = number == 0 or number >> 24 == _LOOPBACK or number >= _FIRST_MULTICAST
-    if unusable or end == home_address:
+    if end == home_address or not can_be_an_end(int(end)):
         text = f"nothing can be tunnelled to {end}"
         return Denial(ReplyCode.POORLY_FORMED_REQUEST, Finding.BAD_CARE_OF_ADDRESS, text)
     if end == policy.address or is_home(end):

@@ -13,7 +13,7 @@ import struct
 from typing import Final, assert_never
 
 from homeward.model.registration import AuthenticationAlgorithm, MobilitySecurityAssociation
-from homeward.wire.decoded import Authentication, Decoded
+from homeward.wire.decoded import Decoded
 from homeward.wire.extensions import ExtensionType
 
 AUTHENTICATOR_OCTETS: Final[dict[AuthenticationAlgorithm, int]] = {
@@ -26,6 +26,8 @@ AUTHENTICATOR_OCTETS: Final[dict[AuthenticationAlgorithm, int]] = {
 """Always the whole digest: a shorter one is not the algorithm that was agreed on."""
 
 _SPI_OCTETS: Final = 4
+_HMAC_MD5: Final = AuthenticationAlgorithm.HMAC_MD5
+_HMAC_SHA256: Final = AuthenticationAlgorithm.HMAC_SHA256
 
 
 def authenticate(
@@ -37,7 +39,7 @@ def authenticate(
     """The message with an authentication extension of that type appended: it covers all before and its own header."""
     size = _SPI_OCTETS + AUTHENTICATOR_OCTETS[association.algorithm]
     covered = octets + struct.pack("!BBI", by, size, association.spi)
-    return covered + _digest(covered, association)
+    return covered + digest(association.key.reveal(), covered, association.algorithm)
 
 
 def verify(
@@ -56,40 +58,38 @@ def verify(
     authentication = decoded.authentication_by(by)
     if authentication is None or decoded.octets != octets:
         return False
-    return fits(octets, authentication, association)
-
-
-def fits(octets: bytes, authentication: Authentication, association: MobilitySecurityAssociation) -> bool:
-    """Whether an authentication extension that was read from these octets proves them, as `verify` says it."""
     if authentication.spi != association.spi:
         return False
     if len(authentication.authenticator) != AUTHENTICATOR_OCTETS[association.algorithm]:
         return False
-    expected = _digest(octets[: authentication.covered], association)
-    return hmac.compare_digest(expected, authentication.authenticator)
+    expected = digest(association.key.reveal(), octets[: authentication.covered], association.algorithm)
+    return is_equal(expected, authentication.authenticator)
 
 
 def is_same(one: MobilitySecurityAssociation, other: MobilitySecurityAssociation) -> bool:
     """Whether two associations are one: index, algorithm and key."""
-    same = hmac.compare_digest(one.key.reveal(), other.key.reveal())
+    same = is_equal(one.key.reveal(), other.key.reveal())
     return same and (one.spi, one.algorithm) == (other.spi, other.algorithm)
 
 
-def _digest(covered: bytes, association: MobilitySecurityAssociation) -> bytes:
-    key, algorithm = association.key.reveal(), association.algorithm
-    match algorithm:
-        case AuthenticationAlgorithm.HMAC_MD5:
-            return hmac.digest(key, covered, "md5")
-        case AuthenticationAlgorithm.HMAC_SHA256:
-            return hmac.digest(key, covered, "sha256")
-        case AuthenticationAlgorithm.HMAC_SHA1:
-            return hmac.digest(key, covered, "sha1")
-        case AuthenticationAlgorithm.KEYED_MD5:
-            return _md5(key + covered + key)
-        case AuthenticationAlgorithm.KEYED_MD5_RFC2002:
-            return _md5(key + covered[:-_SPI_OCTETS] + key)
-        case _:
-            assert_never(algorithm)
+def digest(key: bytes, covered: bytes, algorithm: AuthenticationAlgorithm) -> bytes:
+    """The authenticator of these octets, which end with the SPI."""
+    if algorithm is _HMAC_SHA256:
+        return hmac.digest(key, covered, "sha256")
+    if algorithm is _HMAC_MD5:
+        return hmac.digest(key, covered, "md5")
+    if algorithm is AuthenticationAlgorithm.HMAC_SHA1:
+        return hmac.digest(key, covered, "sha1")
+    if algorithm is AuthenticationAlgorithm.KEYED_MD5:
+        return _md5(key + covered + key)
+    if algorithm is AuthenticationAlgorithm.KEYED_MD5_RFC2002:
+        return _md5(key + covered[:-_SPI_OCTETS] + key)
+    assert_never(algorithm)
+
+
+def is_equal(one: bytes, other: bytes) -> bool:
+    """Whether two authenticators are the same, in a time that does not depend on how far they are."""
+    return hmac.compare_digest(one, other)
 
 
 def _md5(octets: bytes) -> bytes:

@@ -46,8 +46,8 @@ REQUEST_TYPE: Final = 1
 REPLY_TYPE: Final = 3
 
 _REQUEST: Final = struct.Struct("!BBHIIIQ")
-ALL_FLAGS: Final = tuple(RequestFlags(octet) for octet in range(256))
-REPLY: Final = struct.Struct("!BBHIIQ")
+_FLAGS: Final = tuple(RequestFlags(octet) for octet in range(256))
+_REPLY: Final = struct.Struct("!BBHIIQ")
 
 _IN_EITHER: Final = frozenset(
     {
@@ -122,7 +122,7 @@ def encode_reply(reply: RegistrationReply, association: MobilitySecurityAssociat
 
 def encode_fixed_reply(reply: RegistrationReply) -> bytes:
     """The fixed part alone: what a foreign agent's own denial begins with."""
-    return REPLY.pack(
+    return _REPLY.pack(
         REPLY_TYPE,
         reply.code,
         reply.lifetime,
@@ -159,7 +159,7 @@ def _decode_request(octets: bytes) -> DecodedRequest:
         home_agent=IPv4Address(home_agent),
         care_of_address=IPv4Address(care_of_address),
         identification=Identification(identification),
-        flags=ALL_FLAGS[flags],
+        flags=_FLAGS[flags],
         nai=_read_nai(covered),
         udp_tunnel=udp_tunnel.read_request(covered),
         revocation_support=revocation_support.read_support(covered),
@@ -168,9 +168,9 @@ def _decode_request(octets: bytes) -> DecodedRequest:
 
 
 def _decode_reply(octets: bytes) -> DecodedReply:
-    _require(octets, REPLY.size, "registration reply")
-    _, code, lifetime, home_address, home_agent, identification = REPLY.unpack_from(octets)
-    parts = _read_extensions(octets, REPLY.size, _IN_REPLY)
+    _require(octets, _REPLY.size, "registration reply")
+    _, code, lifetime, home_address, home_agent, identification = _REPLY.unpack_from(octets)
+    parts = _read_extensions(octets, _REPLY.size, _IN_REPLY)
     reply = RegistrationReply(
         code,
         lifetime,
