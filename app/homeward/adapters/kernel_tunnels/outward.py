@@ -41,6 +41,7 @@ from homeward.adapters.kernel_tunnels.parts import (
 
 _PASS: Final = 0  # BPF_OK: on into the device
 _ROUTE_ANEW: Final = 128  # BPF_LWT_REROUTE
+_DONT_FRAGMENT: Final = socket.htons(0x4000)
 _ENCAPSULATE_IP: Final = 2  # BPF_LWT_ENCAP_IP
 _DONT_FRAGMENT_OUTSIDE: Final = 4  # BPF_F_DONT_FRAGMENT
 _KEY_OCTETS: Final = 44  # struct bpf_tunnel_key
@@ -74,7 +75,7 @@ def outward(entries: int, side: Side, alive: int | None = None, totals: int | No
     _refuse_what_does_not_fit(code)
     code.load(Size.OCTET, R1, R7, LEAVING.carrier)
     code.jump("device", Test.EQUAL, R1, Carrier.IPIP)
-    _push(code, totals)
+    _push(code, side, totals)
     _hand_to_device(code, totals)
     code.label("pass")
     code.leave(_PASS)
@@ -111,8 +112,11 @@ def _refuse_what_does_not_fit(code: Assembler) -> None:
     code.jump("pass", Test.GREATER, R1, R2)
 
 
-def _push(code: Assembler, totals: int | None) -> None:
-    """IPv4, UDP and MIP Tunnel Data around the packet, and a new look for its route (RFC 3519 section 4.8)."""
+def _push(code: Assembler, side: Side, totals: int | None) -> None:
+    """IPv4, UDP and MIP Tunnel Data around the packet, and a new look for its route (RFC 3519 section 4.8).
+
+    A mobile node's are never fragmented outside (R-239): what is too long is cut before.
+    """
     code.store(Size.OCTET, R10, Stack.OUTER, 0x45)
     code.load(Size.OCTET, R1, R10, Stack.INNER + 1)
     code.store(Size.OCTET, R10, Stack.OUTER + 1, R1)
@@ -130,8 +134,10 @@ def _push(code: Assembler, totals: int | None) -> None:
     code.store(Size.HALF, R10, Stack.OUTER + 2, R1)
     code.call(Helper.RANDOM)
     code.store(Size.HALF, R10, Stack.OUTER + 4, R0)
-    code.load(Size.HALF, R1, R10, Stack.INNER + 6)
-    code.alu(Operation.AND, R1, socket.htons(0x4000))
+    code.move(R1, _DONT_FRAGMENT)
+    if side is Side.AGENT:
+        code.load(Size.HALF, R1, R10, Stack.INNER + 6)
+        code.alu(Operation.AND, R1, _DONT_FRAGMENT)
     code.store(Size.HALF, R10, Stack.OUTER + 6, R1)
     code.store(Size.OCTET, R10, Stack.OUTER + 8, _TTL)
     code.store(Size.OCTET, R10, Stack.OUTER + 9, UDP)
@@ -185,7 +191,7 @@ def _hand_to_device(code: Assembler, totals: int | None) -> None:
     code.store(Size.OCTET, R10, Stack.SCRATCH + 21, _TTL)
     code.move(R4, 0)
     code.load(Size.HALF, R1, R10, Stack.INNER + 6)
-    code.alu(Operation.AND, R1, socket.htons(0x4000))
+    code.alu(Operation.AND, R1, _DONT_FRAGMENT)
     code.jump("described", Test.EQUAL, R1, 0)
     code.move(R4, _DONT_FRAGMENT_OUTSIDE)
     code.label("described")
