@@ -78,14 +78,13 @@ class Change(Enum):
 
 
 _TIMES = struct.Struct("!dH")  # since, lifetime
-_REST = struct.Struct("!QIIIBHBB")
-# identification, SPI, care-of address, endpoint, encapsulation, port, flags of the way, other flags
+_BINDING = struct.Struct("!dHQIIIBHBB")
+# ... identification, SPI, care-of address, endpoint, encapsulation, port, flags of the way, other flags
 _PEER = struct.Struct("!BIHIII")  # flags, address, port, SPI, announced, heard
-_REST_AT = _TIMES.size
-_CARE_OF = slice(_REST_AT + 12, _REST_AT + 16)
-_PLACE = slice(_REST_AT + 12, _REST_AT + 24)  # care-of address and way
-_FLAGS_AT = _PLACE.stop
-_PEER_AT = _REST_AT + _REST.size
+_REVOCABLE_BINDING = struct.Struct(_BINDING.format + _PEER.format[1:])
+_CARE_OF = slice(22, 26)
+_PLACE = slice(22, 34)  # care-of address and way
+_FLAGS_AT, _PEER_AT = 34, _BINDING.size
 _UDP, _HALF_BOUND = 1, 2
 _REVERSE_TUNNEL, _CO_LOCATED, _REVOCABLE = 1, 2, 4
 _FOREIGN_AGENT, _INFORM = 1, 2
@@ -131,9 +130,10 @@ class BindingTable:
         before = self._packed.get(key)
         self._packed[key] = packed
         if before is None:
-            self._expiries.note(key, before=None)
+            self._expiries.note(key, binding.expires, before=None)
             return Change.MADE, None
-        self._expiries.note(key, before=lifetimes.ends_at(*_TIMES.unpack_from(before)))
+        ended = lifetimes.ends_at(*_TIMES.unpack_from(before))
+        self._expiries.note(key, binding.expires, before=ended)
         if before[_PLACE] == packed[_PLACE]:
             return Change.RENEWED, None
         revocable = before[_FLAGS_AT] & _REVOCABLE and before[_PEER_AT] & _FOREIGN_AGENT
@@ -163,30 +163,30 @@ class BindingTable:
 
 def _pack(binding: Binding) -> bytes:
     way, peer = binding.way, binding.revocation
-    return b"".join(
-        (
-            _TIMES.pack(binding.since, binding.lifetime),
-            _REST.pack(
-                binding.identification,
-                binding.spi,
-                int(binding.care_of_address),
-                int(way.endpoint),
-                way.encapsulation.protocol,
-                way.port or 0,
-                (_UDP if way.udp else 0) | (_HALF_BOUND if way.port is None else 0),
-                (_REVERSE_TUNNEL if binding.reverse_tunnel else 0)
-                | (_CO_LOCATED if binding.co_located else 0)
-                | (0 if peer is None else _REVOCABLE),
-            ),
-            b"" if peer is None else _pack_peer(peer),
-            binding.node.encode(),
-        )
+    said = (
+        binding.since,
+        binding.lifetime,
+        binding.identification,
+        binding.spi,
+        int(binding.care_of_address),
+        int(way.endpoint),
+        way.encapsulation.protocol,
+        way.port or 0,
+        (_UDP if way.udp else 0) | (_HALF_BOUND if way.port is None else 0),
+        (_REVERSE_TUNNEL if binding.reverse_tunnel else 0)
+        | (_CO_LOCATED if binding.co_located else 0)
+        | (0 if peer is None else _REVOCABLE),
     )
+    if peer is None:
+        return _BINDING.pack(*said) + binding.node.encode()
+    flags = (_FOREIGN_AGENT if peer.is_foreign_agent else 0) | (_INFORM if peer.inform else 0)
+    reachable = (int(peer.address), peer.port, peer.spi, peer.announced, peer.heard)
+    return _REVOCABLE_BINDING.pack(*said, flags, *reachable) + binding.node.encode()
 
 
 def _unpack(home_address: IPv4Address, packed: bytes) -> Binding:
-    since, lifetime = _TIMES.unpack_from(packed)
-    identification, spi, care_of, end, protocol, port, kind, flags = _REST.unpack_from(packed, _REST_AT)
+    said = _BINDING.unpack_from(packed)
+    since, lifetime, identification, spi, care_of, end, protocol, port, kind, flags = said
     care_of_address = IPv4Address(care_of)
     revocable = flags & _REVOCABLE
     return Binding(
@@ -207,11 +207,6 @@ def _unpack(home_address: IPv4Address, packed: bytes) -> Binding:
         ),
         revocation=_unpack_peer(packed) if revocable else None,
     )
-
-
-def _pack_peer(peer: RevocationPeer) -> bytes:
-    flags = (_FOREIGN_AGENT if peer.is_foreign_agent else 0) | (_INFORM if peer.inform else 0)
-    return _PEER.pack(flags, int(peer.address), peer.port, peer.spi, peer.announced, peer.heard)
 
 
 def _unpack_peer(packed: bytes) -> RevocationPeer:

@@ -30,9 +30,8 @@ class Expiries(Generic[_Key]):
     def __len__(self) -> int:
         return len(self._heap)
 
-    def note(self, key: _Key, *, before: float | None) -> None:
-        """A thing is new or renewed; `before` is when it ended until now, None if never, or if it is new."""
-        end = self._end_of(key)
+    def note(self, key: _Key, end: float | None, *, before: float | None) -> None:
+        """A thing ends now at `end`; `before` is when it did until now, None if never, or if it is new."""
         if end is None or (before is not None and before <= end):
             return
         heapq.heappush(self._heap, (end, key))

@@ -167,7 +167,8 @@ class VisitorList:
         before = self.remove(visitor.home_address)
         self._visitors[visitor.home_address] = visitor
         self._stations[visitor.hardware_address] += 1
-        self._expiries.note(visitor.home_address, before=None if before is None else before.expires)
+        ended = None if before is None else before.expires
+        self._expiries.note(visitor.home_address, visitor.expires, before=ended)
 
     def remove(self, home_address: IPv4Address) -> Visitor | None:
         """Take the entry out and return it; None when there is none."""
