@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,37 @@ def test_exec_passes_status_and_wrong_usage_is_told_apart(lab: LabState) -> None
     assert _run(lab, "exec", "agent").returncode == 2
     assert _run(LabState("x/y".replace("/", "-"), lab.root.parent), "status").returncode == 1
     assert _run(LabState("nothing", lab.root.parent), "plug", "ext1").returncode == 1
+
+
+def test_a_service_is_watched_as_its_unit_says(lab: LabState) -> None:
+    """READY=1 is heard, who is killed is started again, who ends or is stopped is not."""
+    host = Host(lab, "ext1")
+    say = 'import os, socket; s = socket.socket(1, 2); s.sendto(b"READY=1", "\\0" + os.environ["NOTIFY_SOCKET"][1:])'
+
+    def start(name: str, then: str) -> None:
+        argv = (sys.executable, "-c", f"{say}; {then}")
+        host.start(name, *argv, notify=True, revive_after=0.1)
+        _eventually(lambda: host.is_ready(name) or host.services()[name] is not None)
+
+    start("stays", "import time; time.sleep(60)")
+    assert host.is_ready("stays")
+    first = host.process_of("stays")
+    host.signal(signal.SIGKILL, "stays")
+    _eventually(lambda: host.process_of("stays") != first and host.is_ready("stays"))
+    assert host.stop("stays") == -signal.SIGTERM
+    start("ends", "raise SystemExit")
+    second = host.process_of("ends")
+    time.sleep(0.3)
+    assert host.services()["stays"] == -signal.SIGTERM, "it was told to end"
+    assert host.process_of("ends") == second, "it ended of its own will"
+    assert not host.is_ready("ends")
+
+
+def _eventually(look: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not look():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_port_names_are_unique_and_fit() -> None:

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
-from homeward.diagnostics.captures import PROTOCOL_IPIP, PROTOCOL_UDP, Packet
+from homeward.diagnostics.captures import PROTOCOL_IPIP, PROTOCOL_UDP, REGISTRATION_PORT, Packet
 from homeward.diagnostics.evidence import Stage
 from homeward.diagnostics.leaks import is_acceptance, is_agents_acceptance, is_homes_acceptance
 from homeward.diagnostics.registrations import IDENTIFICATION_MISMATCH, MN_HA, Message, messages
 from homeward.diagnostics.seen import SETTLE, Proof, Seen
 
+_REVOCATION: Final = 7
 _CLOSING: Final = 0.5
 _HELD_AT_LEAST: Final = 0.5
 """Seconds that one must have watched to say that nothing leaves."""
@@ -87,6 +88,8 @@ def held(seen: Seen, stage: Stage) -> Proof:
         if any(each(seen.evidence, stage, packet) for each in _TRUSTED)
     ]
     closed = proofs[-1] + stage.monitor + _CLOSING if proofs else stage.begin
+    if "FindNothing" in stage.incidents:
+        closed = _revoked(seen, stage)
     closed = max(closed, stage.begin)
     left = seen.count(
         (p for p in seen.on_link(stage, closed) if seen.is_sent(p)),
@@ -99,6 +102,20 @@ def held(seen: Seen, stage: Stage) -> Proof:
         left == 0 and watched >= _HELD_AT_LEAST,
         f"{left} packets in the last {watched:.1f} s",
     )
+
+
+def _revoked(seen: Seen, stage: Stage) -> float:
+    """When the home agent's word that the registration has ended had time to be obeyed (RFC 3543); else never."""
+    agent = seen.evidence.home_agent
+    told = [
+        packet.at
+        for packet in seen.on_link(stage)
+        if packet.source == agent
+        and packet.protocol == PROTOCOL_UDP
+        and REGISTRATION_PORT in packet.ports
+        and packet.udp_payload[:1] == bytes((_REVOCATION,))
+    ]
+    return told[0] + SETTLE if told else stage.end
 
 
 def _within(packet: Packet) -> tuple[str, ...]:

@@ -43,7 +43,9 @@ def prove(evidence: Evidence) -> Iterator[Proof]:
         if stage.moved:
             yield probe_in_clear(evidence, stage, link=seen.link, tunnel=seen.hop("laptop", "ipsec0"))
         if stage.inside and stage.mode != "none":
-            yield nothing_through_the_gateway(evidence, stage, link=seen.link, legs=legs)
+            yield nothing_through_the_gateway(
+                evidence, stage, link=seen.link, legs=legs, goes_on=_goes_on(before, stage)
+            )
         yield from _of_mode(seen, stage)
         if stage.mobike:
             yield moved_by_mobike(evidence, stage, seen.link)
@@ -56,6 +58,10 @@ def prove(evidence: Evidence) -> Iterator[Proof]:
         if "Kill" in stage.incidents and before is not None and (before.mode, stage.mode) == ("f", "c"):
             yield left_in_time(seen, stage)
         before = stage
+
+
+def _goes_on(before: Stage | None, stage: Stage) -> bool:
+    return before is not None and not stage.moved and before.mode == stage.mode
 
 
 def _of_mode(seen: Seen, stage: Stage) -> Iterator[Proof]:
@@ -102,12 +108,22 @@ def _requests_for(evidence: Evidence, stage: Stage, packet: Packet) -> bool:
 
 
 def nothing_through_the_gateway(
-    evidence: Evidence, stage: Stage, *, link: list[Packet], legs: tuple[list[Packet], list[Packet]]
+    evidence: Evidence,
+    stage: Stage,
+    *,
+    link: list[Packet],
+    legs: tuple[list[Packet], list[Packet]],
+    goes_on: bool = False,
 ) -> Proof:
-    """Mode c: once the home agent has answered, no data crosses the gateway; IKE may, to keep the VPN warm."""
+    """Mode c: once the home agent has answered, no data crosses the gateway; IKE may, to keep the VPN warm.
+
+    `goes_on`: it had answered in the stage before, which was no other in this.
+    """
     claim = "no data crosses the gateway"
     answers = {"f": is_agents_acceptance, "home": is_homes_acceptance}.get(stage.mode, is_acceptance)
     answered = next((p.at for p in link if stage.holds(p.at) and answers(evidence, stage, p)), None)
+    if answered is None and goes_on:
+        answered = stage.begin
     if answered is None:
         return Proof(stage.name, claim, False, "the home agent never answered on the access link")
     outside, inside = legs

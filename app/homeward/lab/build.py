@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,7 +110,8 @@ class Builder:
         self._hosts()
         self._say(f"{len(ALL_HOSTS)} hosts ({time.monotonic() - started:.1f} s)")
         self._switch()
-        self._configure(HOSTS.values())
+        for plan in HOSTS.values():
+            configure(self.state, plan)
         self._say(
             f"{len(NETWORKS)} networks, addresses, routes, firewall, NAT ({time.monotonic() - started:.1f} s)"
         )
@@ -151,12 +152,11 @@ class Builder:
         resolver = "# written by the DHCP client\n" if name == LAPTOP else ""
         names = f"127.0.0.1 localhost\n127.0.1.1 {name}\n"
         keep = {str(self.state.root), sys.prefix, sys.base_prefix, str(checkout() or _INIT.parents[2])}
-        plan = HOSTS.get(name)
         return {
             "name": name,
             "directory": str(self.state.host(name)),
             "keep": sorted(keep),
-            "sysctl": _sysctl(name, forwards=plan is not None and plan.forwards),
+            "sysctl": kernel_settings(name),
             "remove": ["/etc/resolv.conf", *_HOOKS],
             "folders": ["/var/lib/dhcp", "/var/lib/dhcpcd", "/var/lib/homeward", "/var/lib/strongswan"],
             "files": [
@@ -189,24 +189,28 @@ class Builder:
                     lines.append(f"link set {port} master {leg.network} up")
         Host(self.state, SWITCH).ip(*lines)
 
-    def _configure(self, plans: Iterable[HostPlan]) -> None:
-        for plan in plans:
-            host = Host(self.state, plan.name)
-            lines = ["link set lo up"]
-            for leg in plan.legs:
-                lines.append(f"link set {leg.name} up")
-                if leg.address is not None:
-                    lines.append(f"addr add {leg.address} dev {leg.name}")
-            for route in plan.routes:
-                table = f" table {route.table}" if route.table is not None else ""
-                lines.append(f"route add {route.to} via {route.via}{table}")
-            lines += [f"rule add {rule}" for rule in plan.rules]
-            host.ip(*lines)
-            if plan.firewall:
-                host.run("nft", "-f", "-", text=plan.firewall)
+
+def configure(state: LabState, plan: HostPlan) -> None:
+    """Give a host its addresses, routes and firewall."""
+    host = Host(state, plan.name)
+    lines = ["link set lo up"]
+    for leg in plan.legs:
+        lines.append(f"link set {leg.name} up")
+        if leg.address is not None:
+            lines.append(f"addr add {leg.address} dev {leg.name}")
+    for route in plan.routes:
+        table = f" table {route.table}" if route.table is not None else ""
+        lines.append(f"route add {route.to} via {route.via}{table}")
+    lines += [f"rule add {rule}" for rule in plan.rules]
+    host.ip(*lines)
+    if plan.firewall:
+        host.run("nft", "-f", "-", text=plan.firewall)
 
 
-def _sysctl(name: str, *, forwards: bool) -> dict[str, str]:
+def kernel_settings(name: str) -> dict[str, str]:
+    """What a host sets below /proc/sys when it starts."""
+    plan = HOSTS.get(name)
+    forwards = plan is not None and plan.forwards
     settings = {
         # Loose on the laptop, as Debian's systemd sets it; off where traffic comes and goes by different ways.
         "net/ipv4/conf/all/rp_filter": "2" if name == LAPTOP else "0",

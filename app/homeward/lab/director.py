@@ -13,6 +13,7 @@ from homeward.bus.client import DaemonClient
 from homeward.lab import keys, services
 from homeward.lab.access import Cable, Move
 from homeward.lab.applications import Applications, Connections
+from homeward.lab.build import laptop_addresses
 from homeward.lab.errors import LabError
 from homeward.lab.host import Host, program
 from homeward.lab.incidents import RebindWhileIdle
@@ -63,10 +64,14 @@ class Watch:
         self._say = say
         self._changed = asyncio.Event()
         self.latest: StatusSnapshot | None = None
+        self.connected_at: float | None = None
+        """When the client first had something to find out, behind its fence, CLOCK_MONOTONIC seconds."""
         self._told = ""
 
     def __call__(self, snapshot: StatusSnapshot | None) -> None:
         self.latest = snapshot
+        if self.connected_at is None and snapshot is not None and snapshot.roams:
+            self.connected_at = snapshot.roams[0].phases[0].at - _asleep()
         line = in_one_line(snapshot)
         if line != self._told:
             self._told = line
@@ -118,13 +123,15 @@ class Director:
         self._cable = Cable(state)
         self._laptop = Host(state, LAPTOP)
         self._applications = Applications(state, HOME_ADDRESS)
-        self._hand = Stagehand(state, self._applications, real_clock=real_clock)
+        self._hand = Stagehand(state, self._applications, say, real_clock=real_clock)
         self._profile = services.PROFILE
         self._running = False
         self._lost = True
         self.played: list[Played] = []
         self.connections: Connections | None = None
         self.ended = 0.0
+        self.connected_at = 0.0
+        """Before this moment nothing is claimed of the laptop, CLOCK_MONOTONIC seconds."""
 
     @property
     def applications(self) -> Applications:
@@ -139,13 +146,18 @@ class Director:
         async with DaemonClient(address) as client:
             watch = Watch(self._say)
             await client.watch(watch)
-            await self._connect(client, watch)
+            if story.operated:
+                await asyncio.to_thread(self._plug_in, story.networks[0])
+            else:
+                await self._connect(client, watch)
             try:
                 for scene in story.scenes:
                     await self._play(scene, watch)
                 self.ended = time.monotonic()
             finally:
                 self.ended = self.ended or time.monotonic()
+                if story.operated:
+                    self.connected_at = watch.connected_at or self.ended
                 await asyncio.to_thread(self._finish)
 
     async def _connect(self, client: DaemonClient, watch: Watch) -> None:
@@ -170,7 +182,7 @@ class Director:
         self._lost = reached is None or scene.expect is AccessMode.NONE
         if reached is None:
             self._say(scene.network, f"expected {scene.expect.value}, but: {in_one_line(watch.latest)}")
-        elif not self._running:
+        elif not self._running and not self._lost:
             await asyncio.to_thread(self._start_applications)
         for incident in scene.meanwhile:
             await asyncio.to_thread(self._hand.carry_out, incident)
@@ -178,6 +190,14 @@ class Director:
         await asyncio.sleep(max(move.pulled + scene.seconds, undisturbed) - time.monotonic())
         recorded = self._record(scene, move, watch.latest, moved=moved)
         self.played.append(replace(recorded, resumed=resumed, over=time.monotonic()))
+
+    def _plug_in(self, network: str) -> None:
+        move = self._cable.plug(network)
+        deadline = time.monotonic() + _SECONDS_TO_CONNECT
+        while self._usable_address(network, move)[1] is None:
+            if time.monotonic() > deadline:
+                raise LabError(f"no address in {network}")
+            time.sleep(0.02)
 
     def _open(self, scene: Scene, *, moved: bool) -> tuple[Move, float | None]:
         """What the scene begins with, when that was, and when the applications went on, if it made them rest."""
@@ -195,7 +215,8 @@ class Director:
 
     def _record(self, scene: Scene, move: Move, snapshot: StatusSnapshot | None, *, moved: bool) -> Played:
         if not moved:
-            return Played(scene, move, self.played[-1].address, None, None, None, snapshot, moved=False)
+            address = self.played[-1].address if self.played else laptop_addresses(self._state)[0]
+            return Played(scene, move, address, None, None, None, snapshot, moved=False)
         address, address_at = self._usable_address(scene.network, move)
         asked_at = _phase(snapshot, "probe", move)
         if address_at is not None and asked_at is not None:
@@ -263,6 +284,11 @@ def _phase(snapshot: StatusSnapshot | None, name: str, move: Move) -> float | No
     """When the client's last roam reached a phase, if it belongs to this move. The client counts by CLOCK_BOOTTIME."""
     if snapshot is None or not snapshot.roams:
         return None
-    asleep = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+    asleep = _asleep()
     moments = [phase.at - asleep for phase in snapshot.roams[-1].phases if phase.name == name]
     return next((moment for moment in moments if moment >= move.pulled), None)
+
+
+def _asleep() -> float:
+    """What CLOCK_BOOTTIME, by which the client counts, is ahead of CLOCK_MONOTONIC."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()

@@ -75,10 +75,30 @@ class Host:
 
     # --- services ---
 
-    def start(self, name: str, *argv: str, environment: Mapping[str, str] | None = None) -> int:
-        """Start a program that stays; its output goes to log/NAME.log. Returns its process number inside."""
-        answer = self._ask({"do": "start", "name": name, "argv": argv, "environment": environment or {}})
+    def start(
+        self,
+        name: str,
+        *argv: str,
+        environment: Mapping[str, str] | None = None,
+        notify: bool = False,
+        revive_after: float | None = None,
+    ) -> int:
+        """Start a program that stays; its output goes to log/NAME.log. Returns its process number inside.
+
+        `notify`: it says by itself when it is ready (sd_notify(3)). `revive_after`: seconds after which it is started
+        again when it fails; None: never.
+        """
+        request = {"do": "start", "name": name, "argv": argv, "environment": environment or {}}
+        answer = self._ask(request | {"notify": notify, "revive_after": revive_after})
         return int(answer["pid"])
+
+    def process_of(self, name: str) -> int:
+        """The process number inside of a service that was started; KeyError."""
+        return int(self._ask({"do": "services"})[name]["pid"])
+
+    def is_ready(self, name: str) -> bool:
+        """Whether a service that is asked to has said that it is ready, and runs."""
+        return bool(self._ask({"do": "services"}).get(name, {}).get("ready"))
 
     def stop(self, name: str, number: int = signal.SIGTERM, *, grace: float = 3.0) -> int | None:
         """End a service and wait for it; its exit status (negative: the signal), None when it never ran."""

@@ -133,6 +133,9 @@ class Service:
         self.name, self.pid, self.pipe, self.log = name, pid, pipe, log
         self.status: int | None = None
         self.rest = b""
+        self.ready = False  # whether it said so, where it was asked to (sd_notify(3))
+        self.revival: float | None = None  # when it is to be started again, CLOCK_MONOTONIC seconds
+        self.again: dict[str, Any] = {}  # how it was started
 
     def pump(self) -> bool:
         """Copy what has been said to the log, each line with the time; False at the end."""
@@ -162,6 +165,7 @@ class Init:
         self.services: dict[str, Service] = {}
         self.waiting: list[tuple[Service, socket.socket, float]] = []  # (service, connection, moment to kill)
         self.connections: dict[socket.socket, bytes] = {}
+        self.words: dict[str, socket.socket] = {}  # where a service says that it is ready
         wake, wakeup = socket.socketpair()
         for end in (wake, wakeup):
             end.setblocking(False)
@@ -174,13 +178,17 @@ class Init:
     def run(self) -> None:
         """Serve for ever; the end of this process is the end of the host."""
         while True:
-            deadline = min((moment for _, _, moment in self.waiting), default=None)
+            revivals = [each.revival for each in self.services.values() if each.revival is not None]
+            deadline = min([*revivals, *(moment for _, _, moment in self.waiting)], default=None)
             timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
             for key, _ in self.selector.select(timeout):
                 key.data()
             for service, _, moment in self.waiting:
                 if moment <= time.monotonic():
                     self.signal(service, signal.SIGKILL)
+            for service in list(self.services.values()):
+                if service.revival is not None and service.revival <= time.monotonic():
+                    self.start(service.name, **service.again)
 
     def accept(self, control: socket.socket) -> None:
         connection, _ = control.accept()
@@ -212,15 +220,37 @@ class Init:
         connection.close()
 
     def do_start(
-        self, _connection: socket.socket, name: str, argv: list[str], environment: dict[str, str]
+        self,
+        _connection: socket.socket,
+        name: str,
+        argv: list[str],
+        environment: dict[str, str],
+        notify: bool = False,
+        revive_after: float | None = None,
     ) -> Answer:
         """Start a program as a service of that name; its output goes through a pipe of ours into log/NAME.log.
 
-        A pipe and not the log itself: a confined program may not hold a descriptor of a file that its profile omits.
+        `notify`: it is told where to say that it is ready. `revive_after`: when it fails it is started again, after
+        so many seconds.
         """
         old = self.services.get(name)
         if old is not None and old.status is None:
             return {"error": f"{name} runs already"}
+        return self.start(name, argv, environment, notify=notify, revive_after=revive_after)
+
+    def start(
+        self,
+        name: str,
+        argv: list[str],
+        environment: dict[str, str],
+        *,
+        notify: bool = False,
+        revive_after: float | None = None,
+    ) -> Answer:
+        """The output goes by a pipe: a confined program may not hold a file that its profile omits, as our log is."""
+        told = dict(environment)
+        if notify:
+            told["NOTIFY_SOCKET"] = self.hear_words_of(name)
         reader, writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reader, False)
         log = os.open(f"log/{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644, dir_fd=self.directory)
@@ -228,7 +258,7 @@ class Init:
             pid = os.posix_spawnp(
                 argv[0],
                 argv,
-                {**os.environ, **environment},
+                {**os.environ, **told},
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_DUP2, writer, 1),
@@ -244,21 +274,46 @@ class Init:
         finally:
             os.close(writer)
         service = self.services[name] = Service(name, pid, reader, log)
+        service.again = {
+            "argv": argv,
+            "environment": environment,
+            "notify": notify,
+            "revive_after": revive_after,
+        }
         self.selector.register(reader, selectors.EVENT_READ, lambda: self.pump(service))
         return {"pid": pid}
+
+    def hear_words_of(self, name: str) -> str:
+        """The name of a socket for a service's words: an abstract one, which ends with us and lies in no folder."""
+        place = f"homeward-lab/notify/{name}"
+        if name not in self.words:
+            ear = self.words[name] = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            ear.bind("\0" + place)
+            self.selector.register(ear, selectors.EVENT_READ, lambda: self.hear_word(name, ear))
+        return "@" + place
+
+    def hear_word(self, name: str, ear: socket.socket) -> None:
+        word = ear.recv(4096)
+        if name in self.services and b"READY=1" in word.split(b"\n"):
+            self.services[name].ready = True
 
     def do_stop(self, connection: socket.socket, name: str, number: int, grace: float) -> Answer | None:
         """End a service by a signal, by SIGKILL after `grace` seconds; the answer comes when it has ended."""
         service = self.services.get(name)
         if service is None or service.status is not None:
+            if service is not None:
+                service.revival = None
             return {"status": None if service is None else service.status}
         self.signal(service, number)
         self.waiting.append((service, connection, time.monotonic() + grace))
         return None
 
     def do_services(self, _connection: socket.socket) -> Answer:
-        """Every service that was started here: its process number inside and its exit status, null while it runs."""
-        return {name: {"pid": each.pid, "status": each.status} for name, each in self.services.items()}
+        """Every service that was started here: its process number inside, its exit status, null while it runs."""
+        return {
+            name: {"pid": each.pid, "status": each.status, "ready": each.ready}
+            for name, each in self.services.items()
+        }
 
     def signal(self, service: Service, number: int) -> None:
         try:
@@ -289,7 +344,7 @@ class Init:
                     self.ended(service, os.waitstatus_to_exitcode(status))
 
     def ended(self, service: Service, status: int) -> None:
-        service.status = status
+        service.status, service.ready = status, False
         stopped = [each for each in self.waiting if each[0] is service]
         if stopped:
             # Its helpers go with it, as they would with systemd: it was started as the leader of a group of its own.
@@ -297,6 +352,9 @@ class Init:
                 os.killpg(service.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+        clean = (0, *(-each for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)))
+        if not stopped and status not in clean and service.again["revive_after"] is not None:
+            service.revival = time.monotonic() + service.again["revive_after"]
         for entry in stopped:
             self.waiting.remove(entry)
             self.answer(entry[1], {"status": status})

@@ -21,7 +21,7 @@ class StartForeignAgent:
 
 @dataclass(frozen=True, slots=True)
 class StartHomeAgent:
-    """The home agent starts, having forgotten every binding; one that only denied has ended."""
+    """The home agent starts, and knows from its store whose bindings stood; one that only denied has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,45 @@ class RedirectToNobody:
     network: str
 
 
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """The home agent's operator types what a chapter of docs/agents.md says, word by word."""
+
+    chapter: str
+
+
+@dataclass(frozen=True, slots=True)
+class FindBinding:
+    """The operator sees that the laptop's binding stands by this key, its only one."""
+
+    spi: int
+
+
+@dataclass(frozen=True, slots=True)
+class FindBindingAfterReboot:
+    """The operator sees that the binding stands and carries data, and that the laptop asked for nothing meanwhile."""
+
+    spi: int
+
+
+@dataclass(frozen=True, slots=True)
+class FindNothing:
+    """The operator sees that of the laptop there is no binding and no key, and nobody reaches it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlayRequestsAgain:
+    """Somebody inside sends all requests again that he recorded so far; every one must be refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindSilence:
+    """The operator sees that nothing came from outside."""
+
+
+OperatorsDoing = Follow | FindBinding | FindBindingAfterReboot | FindNothing | PlayRequestsAgain | FindSilence
+"""What happens only where the story is an operator's."""
+
 Incident = (
     Kill
     | StartForeignAgent
@@ -72,4 +111,5 @@ Incident = (
     | SetClock
     | AskForHomeAddress
     | RedirectToNobody
+    | OperatorsDoing
 )

@@ -3,6 +3,7 @@
 
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -13,14 +14,22 @@ from homeward.lab.host import Host, program
 from homeward.lab.incidents import (
     AskForHomeAddress,
     DenyAll,
+    FindBinding,
+    FindBindingAfterReboot,
+    FindNothing,
+    FindSilence,
+    Follow,
     Incident,
     Kill,
+    OperatorsDoing,
+    PlayRequestsAgain,
     RebindWhileIdle,
     RedirectToNobody,
     SetClock,
     StartForeignAgent,
     StartHomeAgent,
 )
+from homeward.lab.operator import Operator
 from homeward.lab.state import LabState
 from homeward.lab.story import Setting, Story
 from homeward.lab.topology import (
@@ -51,8 +60,16 @@ table ip rebound {
 class Stagehand:
     """Everything in one lab that is neither cable nor client."""
 
-    def __init__(self, state: LabState, applications: Applications, *, real_clock: bool) -> None:
+    def __init__(
+        self,
+        state: LabState,
+        applications: Applications,
+        say: Callable[[str, str], None],
+        *,
+        real_clock: bool,
+    ) -> None:
         self._state = state
+        self._operator = Operator(state, say)
         self._applications = applications
         self._real_clock = real_clock
         self._ahead = 0.0
@@ -63,6 +80,9 @@ class Stagehand:
         """Make the laptop what the story wants it to be; the name of the profile to connect by."""
         if story.moves_clock and not self._real_clock:
             self._shift_clock_of_daemon()
+        if story.operated:
+            Host(self._state, AGENT).stop(services.AGENT_SERVICE)
+            self._operator.begin()
         if story.setting == Setting():
             return services.PROFILE
         self._write_profile(story)
@@ -77,6 +97,10 @@ class Stagehand:
             if isinstance(each, RebindWhileIdle)
         }:
             Host(self._state, host).run("nft", "delete table ip rebound", check=False)
+        if story.operated:
+            self._operator.end()
+            for host in (AGENT, LAPTOP):
+                self._write_files(host)
         agents = {ACCESS_NETWORKS[name].foreign_agent for name in ACCESS_NETWORKS} - {None}
         for host in (AGENT, *sorted(filter(None, agents))):
             if Host(self._state, host).services().get(services.AGENT_SERVICE, 0) is not None:
@@ -84,6 +108,11 @@ class Stagehand:
         if story.moves_clock and not self._real_clock:
             self._restart_daemon(None)
         Host(self._state, LAPTOP).run("rm", "-f", services.profile_path(story.name))
+
+    def _write_files(self, name: str) -> None:
+        host = Host(self._state, name)
+        for path, mode, text in services.files(self._state, name):
+            host.run("install", "-D", "-m", f"{mode:o}", "/dev/stdin", path, text=text)
 
     def _write_profile(self, story: Story) -> None:
         text = services.profile(self._state, story.name, story.setting)
@@ -111,8 +140,34 @@ class Stagehand:
                 self._ask_for_home_address(network)
             case RedirectToNobody(network):
                 self._redirect(network)
+            case (
+                Follow()
+                | FindBinding()
+                | FindBindingAfterReboot()
+                | FindNothing()
+                | PlayRequestsAgain()
+                | FindSilence()
+            ):
+                self._operate(incident)
             case _:
                 assert_never(incident)
+
+    def _operate(self, doing: OperatorsDoing) -> None:
+        match doing:
+            case Follow(chapter):
+                self._operator.follow(chapter)
+            case FindBinding(spi):
+                self._operator.look_for_binding(spi)
+            case FindBindingAfterReboot(spi):
+                self._operator.look_for_survival(spi)
+            case FindNothing():
+                self._operator.look_for_nothing()
+            case PlayRequestsAgain():
+                self._operator.look_for_replays()
+            case FindSilence():
+                self._operator.look_for_silence()
+            case _:
+                assert_never(doing)
 
     def _start_agent(self, host: str) -> None:
         log = self._state.log(host, services.AGENT_SERVICE)

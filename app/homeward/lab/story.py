@@ -62,6 +62,11 @@ class Story:
     about: str
     scenes: tuple[Scene, ...]
     setting: Setting = Setting()
+    operated: bool = False
+    """Whether it begins with a bare home agent's host and a laptop that nobody has connected: an operator's story.
+
+    The laptop is plugged into the first scene's network beforehand.
+    """
 
     @property
     def networks(self) -> tuple[str, ...]:

@@ -38,7 +38,9 @@ _AUDIT_SECONDS: Final = 120.0
 def judge(story: Story, director: Director, out: Path, say: Say) -> Timeline:
     """Measure, audit, write timeline.json, and tell the result."""
     stages = _stages(director)
-    findings = audit(director.played, director.ended, out, say, monitor=story.setting.monitor)
+    findings = audit(
+        director.played, director.ended, out, say, monitor=story.setting.monitor, since=director.connected_at
+    )
     tcp = _tcp(director.connections)
     leaks = tuple(findings.get("leaks", ("the captures could not be audited",)))
     passed = (
@@ -158,14 +160,23 @@ def _tcp(connections: Connections | None) -> TcpResult:
 
 
 def audit(
-    played: list[Played], ended: float, out: Path, say: Say, *, monitor: float = Timers().monitor
+    played: list[Played],
+    ended: float,
+    out: Path,
+    say: Say,
+    *,
+    monitor: float = Timers().monitor,
+    since: float = 0.0,
 ) -> dict[str, Any]:
     """Have the captures judged by the scapy room, a process of its own; what it found, empty when it could not.
 
-    `monitor` is for how many seconds a proof of trust is good.
+    `monitor` is for how many seconds a proof of trust is good. `since` is when the laptop was told to connect: a laptop
+    that nobody has connected is as any other.
     """
     evidence, findings = out / "evidence.json", out / "audit.json"
-    evidence.write_text(json.dumps(_evidence(played, ended, monitor), indent=1) + "\n", encoding="utf-8")
+    evidence.write_text(
+        json.dumps(_evidence(played, ended, monitor, since), indent=1) + "\n", encoding="utf-8"
+    )
     findings.unlink(missing_ok=True)
     say("audit", "reading the captures")
     auditor = subprocess.run(
@@ -185,7 +196,7 @@ def audit(
     return found
 
 
-def _evidence(played: list[Played], ended: float, monitor: float) -> dict[str, Any]:
+def _evidence(played: list[Played], ended: float, monitor: float, since: float) -> dict[str, Any]:
     return {
         "home_address": str(HOME_ADDRESS),
         "home_agent": str(AGENT_ADDRESS),
@@ -196,20 +207,21 @@ def _evidence(played: list[Played], ended: float, monitor: float) -> dict[str, A
         "captures": "captures",
         "charon_log": f"logs/{LAPTOP}-charon.log",
         "stages": [
-            _stage_evidence(number, each, end) | {"monitor": monitor}
+            _stage_evidence(number, each, end, since) | {"monitor": monitor}
             for number, (each, end) in enumerate(_with_ends(played, ended), start=1)
+            if end > since
         ],
     }
 
 
-def _stage_evidence(number: int, played: Played, end: float) -> dict[str, Any]:
+def _stage_evidence(number: int, played: Played, end: float, since: float) -> dict[str, Any]:
     scene, move = played.scene, played.move
     network = ACCESS_NETWORKS[scene.network]
     agent = foreign_agent(scene.network) if network.foreign_agent is not None else None
     return {
         "name": f"{number}. {scene.name}",
         "inside": network.inside,
-        "begin": move.pulled + move.wall,
+        "begin": max(move.pulled, since) + move.wall,
         "end": end + move.wall,
         "access_address": played.address,
         "mobike": scene.vpn_moves,

@@ -55,7 +55,8 @@ AGENT_DOWN: Final = Story(
         Scene(
             "trust3",
             AccessMode.F,
-            "The home agent is back without a memory of anybody. The question that is still being asked is answered.",
+            "The home agent is back, and remembers what was accepted before it died. The question that is still being "
+            "asked is answered.",
             opening=(StartHomeAgent(),),
             title="home agent back",
             patience=30.0,
