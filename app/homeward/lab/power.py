@@ -6,9 +6,9 @@ machine's and goes on; what it held for the host is taken away, and the host is 
 """
 
 import os
+import secrets
 import signal
 import time
-import uuid
 from typing import Final
 
 from homeward.lab.build import configure, kernel_settings
@@ -52,7 +52,7 @@ def reboot(state: LabState, name: str, manager: ServiceManager) -> None:
     legs = " ".join(leg.name for leg in HOSTS[name].legs)
     host.run("sh", "-c", _FORGET.format(legs=legs))
     time.sleep(_SECONDS_OFF)
-    host.run("tee", "/run/boot_id", text=f"{uuid.uuid4()}\n")
+    host.run("tee", "/run/boot_id", text=_new_boot_id())
     host.run("mount", "--bind", "/run/boot_id", _BOOT_ID)
     for key, value in kernel_settings(name).items():
         host.run("sh", "-c", 'test ! -e "$1" || echo "$2" >"$1"', "sh", f"/proc/sys/{key}", value)
@@ -60,6 +60,11 @@ def reboot(state: LabState, name: str, manager: ServiceManager) -> None:
     for each, argv in lines.items():
         host.start(each, *argv)
     manager.boot()
+
+
+def _new_boot_id() -> str:
+    digits = secrets.token_hex(16)
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])) + "\n"
 
 
 def _command_of(host: Host, service: str) -> list[str]:
