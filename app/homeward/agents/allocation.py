@@ -30,7 +30,7 @@ class HomeAddresses:
         before, self._given, self._holders = self._given, {}, {}
         for node in nodes if before else ():
             if node.identity in before:
-                self.restore(node, before[node.identity])
+                self.restore(node.identity, node.association.spi, before[node.identity])
 
     def covers(self, address: IPv4Address) -> bool:
         """Whether this is a home address, given away or not."""
@@ -47,10 +47,16 @@ class HomeAddresses:
         """The home address that the node has or got, if any."""
         return node.home_address if node.home_address is not None else self._given.get(node.identity)
 
-    def restore(self, node: Node, address: IPv4Address) -> None:
-        """A former life, or a former policy, gave the node this address."""
-        if node.home_addresses is not None and self._usable(address, node.home_addresses):
-            self._give(node.identity, address)
+    def restore(self, identity: Identity, spi: int, address: IPv4Address) -> bool:
+        """A former life, or a former policy, gave the node this address: whether it may have it now."""
+        if not isinstance(identity, str):
+            return identity == int(address)
+        node = self._nodes.find(identity, spi)
+        pool = None if node is None else node.home_addresses
+        if pool is None or not self._usable(address, pool):
+            return False
+        self._give(identity, address)
+        return True
 
     def expected(self, node: Node, wish: IPv4Address) -> IPv4Address:
         """What a reply names while nobody has proved anything: nothing is given away by it."""

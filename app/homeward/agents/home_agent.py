@@ -117,10 +117,8 @@ class HomeAgent:
                 self._time_stamps.restore(identity, memory.stamp)
             if kept is None:
                 continue
-            node, binding = self._reader.node(identity, kept.spi), revived(kept, at)
-            if node is not None:
-                self._addresses.restore(node, kept.home_address)
-            if node is None or binding is None or self._addresses.holder(kept.home_address) != identity:
+            binding = revived(kept, at) if self._reader.nodes.has(identity, kept.spi) else None
+            if binding is None or not self._addresses.restore(identity, kept.spi, kept.home_address):
                 effects.append(self._ledger.remember(identity, None, at))
             else:
                 effects += self._ledger.restore(binding)

@@ -17,6 +17,9 @@ def remembered(identity: Identity, stamp: int | None, binding: Binding | None, a
 
 def identity_of(memory: Memory) -> Identity:
     """Whose memory it is."""
+    home_address = None if memory.binding is None else int(memory.binding.home_address)
+    if home_address is not None and _name_of(home_address) == memory.identity:
+        return home_address  # as nearly always, and much sooner found out
     try:
         return int(IPv4Address(memory.identity))
     except AddressValueError:

@@ -88,6 +88,11 @@ class NodeTable:
         """Whether a node is remembered by this."""
         return identity in self._by_identity
 
+    def has(self, identity: Identity, spi: int) -> bool:
+        """Whether `find` would find a node."""
+        beginning = _SPI.pack(spi)
+        return any(each.startswith(beginning) for each in _each(self._by_identity.get(identity, ())))
+
     def __repr__(self) -> str:
         return f"NodeTable({self._count} associations)"
 
