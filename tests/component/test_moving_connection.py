@@ -169,6 +169,8 @@ class Transfer:
         loop = asyncio.get_running_loop()
         with stations.agent:
             listener = socket.create_server((str(PEER), 0))
+        # What lies in the receiver's buffer has arrived, but is counted when it is read: let that be little.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         listener.setblocking(False)
         self._client = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         connected = loop.sock_connect(self._client, listener.getsockname())
