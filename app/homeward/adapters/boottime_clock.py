@@ -32,6 +32,10 @@ class BoottimeClock:
         """This moment on both clocks, in seconds."""
         return Instant(time.clock_gettime(time.CLOCK_BOOTTIME), time.clock_gettime(time.CLOCK_REALTIME))
 
+    def boot(self) -> float:
+        """This moment of CLOCK_BOOTTIME alone, for what is asked of each packet."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
     def asleep(self) -> float:
         """How many seconds the machine has slept since it was booted."""
         awake = time.clock_gettime(time.CLOCK_MONOTONIC)

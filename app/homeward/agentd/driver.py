@@ -330,7 +330,7 @@ class AgentDriver:
         log.info(entry("stopped", bindings=bindings, standing="yes" if self._standing else None))
 
     def _boot(self) -> float:
-        return self._clock.now().boot
+        return self._clock.boot()
 
 
 def _described(binding: Binding, now: float) -> dict[str, object]:

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -22,6 +23,8 @@ _ICMP_FILTER: Final = 1
 _UNREACHABLE: Final = 3
 _TIME_EXCEEDED: Final = 11
 _ONLY_ERRORS: Final = 0xFFFFFFFF & ~(1 << _UNREACHABLE | 1 << _TIME_EXCEEDED)
+
+_text = lru_cache(maxsize=1024)(str)  # of an address, for each packet
 
 
 class TunnelSockets:
@@ -56,7 +59,7 @@ class TunnelSockets:
     def send(self, packet: TunnelPacket) -> None:
         """Send a tunnel packet, which has its outer header. Raises OSErrors."""
         assert self._departures is not None
-        self._departures.sendto(packet.octets, (str(packet.endpoint), 0))
+        self._departures.sendto(packet.octets, (_text(packet.endpoint), 0))
 
     def tell(self, sender: IPv4Address, message: bytes) -> None:
         """Send an ICMP message. Raises OSErrors."""

@@ -20,11 +20,12 @@ from homeward.model.errors import WireError
 from homeward.model.names import REGISTRATION_PORT
 from homeward.model.nat_traversal import TunnelKind
 from homeward.model.overhead import inner_mtu, layer_of
+from homeward.model.values import quick
 from homeward.wire import gre, ip_in_ip, minimal_encapsulation, udp_packets, udp_tunnel
 from homeward.wire.echo import decode_echo, encode_echo
 from homeward.wire.ip_fragments import fragment, is_fragment, may_be_cut
 from homeward.wire.ip_in_ip import Decapsulated, check_ipv4, inner_destination, inner_source
-from homeward.wire.segment_size import clamp
+from homeward.wire.segment_size import clamp, may_open
 
 SEGMENT_MTU: Final = 1400
 """Packets of this length pass in every mode over links of 1500 octets, and with a little to spare."""
@@ -37,7 +38,7 @@ _ICMP: Final = 1
 
 _LONGEST: Final = 0xFFFF
 _OVERHEADS: Final = {
-    (each, udp): _LONGEST - inner_mtu(_LONGEST, (layer_of(each, udp=udp),))
+    (each.protocol, udp): _LONGEST - inner_mtu(_LONGEST, (layer_of(each, udp=udp),))
     for each in Encapsulation
     for udp in (False, True)
 }
@@ -55,6 +56,7 @@ class Dropped(Enum):
     HALF_BOUND = "tunnel-half-bound"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class TunnelPacket:
     """Send these octets, a packet with its outer header, to `endpoint`."""
@@ -88,6 +90,7 @@ class TunnelTable:
         segment_mtu: int = SEGMENT_MTU,
     ) -> None:
         self._address = address
+        self._own = address.packed
         self._link_mtu = link_mtu
         self._tunnels: dict[int, Forward] = {}
         self._ending_at: dict[int, int | set[int]] = {}
@@ -189,9 +192,9 @@ class TunnelTable:
         key = _number(inner_source(arrived.inner))
         now = self._tunnels.get(key)
         tunnel = now
-        if now is not None and now.endpoint != arrived.source:
+        if now is not None and not arrived.is_from(now.endpoint):
             tunnel = self._lingering.get(key, boot)
-            if tunnel is not None and tunnel.endpoint != arrived.source:
+            if tunnel is not None and not arrived.is_from(tunnel.endpoint):
                 tunnel = None
         if now is None or tunnel is None:
             return Dropped.SPOOFED
@@ -269,13 +272,13 @@ class TunnelTable:
     def room(self, tunnel: Forward, boot: float) -> int:
         """How long a packet may be that goes into this tunnel in one piece, in octets."""
         mtu = self._link_mtu
+        endpoint = int(tunnel.endpoint)
         if self._configured:
-            endpoint = int(tunnel.endpoint)
             mtu = min([mtu, *(path for prefix, mask, path in self._configured if endpoint & mask == prefix)])
-        reported = self._path_mtus.mtu(int(tunnel.endpoint), boot=boot)
+        reported = self._path_mtus.mtu(endpoint, boot=boot)
         if reported is not None:
             mtu = min(mtu, reported)
-        return max(LEAST, mtu) - _OVERHEADS[tunnel.encapsulation, tunnel.udp]
+        return max(LEAST, mtu) - _OVERHEADS[tunnel.encapsulation.protocol, tunnel.udp]
 
     def _begin(self, endpoint: int, key: int) -> None:
         others = self._ending_at.get(endpoint)
@@ -301,6 +304,8 @@ class TunnelTable:
         """Cut before, never behind: a NAT or firewall knows nothing to do with parts of tunnel packets (R-239)."""
         if tunnel.encapsulation is Encapsulation.MINIMAL and (len(packet) > room or is_fragment(packet)):
             room -= ip_in_ip.OVERHEAD - minimal_encapsulation.OVERHEAD
+        if len(packet) <= room:
+            return (TunnelPacket(self._outer(packet, tunnel), tunnel.endpoint),)
         return tuple(
             TunnelPacket(self._outer(part, tunnel), tunnel.endpoint) for part in fragment_freely(packet, room)
         )
@@ -321,7 +326,7 @@ class TunnelTable:
                 return ip_in_ip.encapsulate(packet, here, there)
 
     def _clamped(self, packet: bytes, room: int) -> bytes:
-        if not self._segment_mtu:
+        if not self._segment_mtu or not may_open(packet):
             return packet
         return clamp(packet, min(room, self._segment_mtu) - _HEADERS)
 
@@ -344,9 +349,9 @@ class TunnelTable:
         must reach them; arriving from elsewhere the kernel drops such a source as martian.
         """
         source = inner_source(packet)
-        if source == tunnel.endpoint.packed:
+        if _number(source) == int(tunnel.endpoint):
             return True
-        return source == self._address.packed and (packet[9] in _PROTOCOLS or _is_tunnel_data(packet))
+        return source == self._own and (packet[9] in _PROTOCOLS or _is_tunnel_data(packet))
 
 
 _OUR_PORT: Final = REGISTRATION_PORT.to_bytes(2, "big")

@@ -56,7 +56,7 @@ def decapsulate(outer: bytes) -> Decapsulated:
     """The packet inside; its TTL is left alone. Raises a WireError for anything that is not one whole packet."""
     inner = unwrap(open_outer(outer, PROTOCOL))
     noticed = notice_congestion(inner, outer[1])
-    return Decapsulated(noticed, IPv4Address(outer[12:16]), IPv4Address(outer[16:20]))
+    return Decapsulated(noticed, outer)
 
 
 def wrap(inner: bytes, *, with_checksum: bool = False) -> bytes:

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from homeward.model.errors import TrailingOctets, Truncated, UnknownMessage, WireError
+from homeward.model.values import quick
 from homeward.wire.unfinished_checksum import finished
 
 PROTOCOL: Final = 4
@@ -23,8 +24,9 @@ TUNNEL_TTL: Final = 64
 
 _NAMES: Final = {PROTOCOL: "IP-in-IP", 47: "GRE", 55: "minimal encapsulation"}
 _MINIMUM: Final = 20
+_PLAIN: Final = 0x45
 _DONT_FRAGMENT: Final = 0x4000
-_OUTER: Final = struct.Struct("!BBHHHBBH4s4s")
+_OUTER: Final = struct.Struct("!BBHHHBBHII")
 _CONGESTION_EXPERIENCED: Final = 3
 _ECN: Final = 0x03
 
@@ -32,13 +34,27 @@ _ECN: Final = 0x03
 _NOTICED: Final = {(1, 3): 3, (2, 3): 3, (2, 1): 1}
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Decapsulated:
-    """An inner packet, and the tunnel ends between which it travelled."""
+    """An inner packet, and the outer header, or more, of the packet that it was in."""
 
     inner: bytes
-    source: IPv4Address
-    destination: IPv4Address
+    outer: bytes
+
+    @property
+    def source(self) -> IPv4Address:
+        """The tunnel's end where it came from."""
+        return IPv4Address(self.outer[12:16])
+
+    @property
+    def destination(self) -> IPv4Address:
+        """The tunnel's end that it came to."""
+        return IPv4Address(self.outer[16:20])
+
+    def is_from(self, far_end: IPv4Address) -> bool:
+        """Whether it came from this end; asked of each packet, so no address is made of it."""
+        return int.from_bytes(self.outer[12:16], "big") == int(far_end)
 
 
 def inner_source(packet: bytes) -> bytes:
@@ -53,6 +69,8 @@ def inner_destination(packet: bytes) -> bytes:
 
 def check_ipv4(packet: bytes) -> None:
     """Refuse what is not exactly one IPv4 packet: UnknownMessage, Truncated or TrailingOctets says why."""
+    if len(packet) >= _MINIMUM and packet[0] == _PLAIN and (packet[2] << 8 | packet[3]) == len(packet):
+        return  # as nearly all are, and this is asked several times of each
     if not packet:
         raise Truncated("an IPv4 packet is empty")
     if packet[0] >> 4 != 4:
@@ -89,7 +107,7 @@ def outer_header(
         raise WireError(f"an inner packet of {len(inner)} octets is too long to be encapsulated")
     flags = (inner[6] << 8) & _DONT_FRAGMENT
     # RFC 6040 section 4.1, normal mode: the congestion field is copied with the rest of the octet.
-    return _OUTER.pack(0x45, inner[1], total, 0, flags, ttl, protocol, 0, source.packed, destination.packed)
+    return _OUTER.pack(0x45, inner[1], total, 0, flags, ttl, protocol, 0, int(source), int(destination))
 
 
 def decapsulate(outer: bytes) -> Decapsulated:
@@ -102,7 +120,7 @@ def decapsulate(outer: bytes) -> Decapsulated:
     inner = open_outer(outer, PROTOCOL)
     check_ipv4(inner)
     noticed = notice_congestion(finished(inner), outer[1])
-    return Decapsulated(noticed, IPv4Address(outer[12:16]), IPv4Address(outer[16:20]))
+    return Decapsulated(noticed, outer)
 
 
 def open_outer(outer: bytes, protocol: int) -> bytes:
@@ -110,7 +128,7 @@ def open_outer(outer: bytes, protocol: int) -> bytes:
     check_ipv4(outer)
     if outer[9] != protocol:
         raise UnknownMessage(f"protocol {outer[9]} is not {_NAMES.get(protocol, protocol)}")
-    if int.from_bytes(outer[6:8], "big") & 0x3FFF:
+    if outer[7] or outer[6] & 0x3F:
         raise Truncated(f"a fragment of {_NAMES.get(protocol, protocol)}")
     return outer[(outer[0] & 0x0F) * 4 :]
 
@@ -120,6 +138,8 @@ def notice_congestion(inner: bytes, outer_tos: int) -> bytes:
 
     WireError for a mark on a packet whose transport cannot notice it: to be dropped.
     """
+    if not outer_tos & 1:
+        return inner  # no mark, or ECT(0), which says nothing new
     inner_ecn, outer_ecn = inner[1] & _ECN, outer_tos & _ECN
     if inner_ecn == 0 and outer_ecn == _CONGESTION_EXPERIENCED:
         raise WireError("congestion was marked on a packet whose transport does not know the mark")

@@ -70,7 +70,7 @@ def decapsulate(outer: bytes) -> Decapsulated:
     header = _header(
         outer[:size], total=size + len(payload), protocol=protocol, source=source, destination=destination
     )
-    return Decapsulated(header + payload, IPv4Address(outer[12:16]), IPv4Address(outer[16:20]))
+    return Decapsulated(header + payload, outer)
 
 
 def _header(header: bytes, *, total: int, protocol: int, source: bytes, destination: bytes) -> bytes:

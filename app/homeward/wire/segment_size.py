@@ -20,6 +20,12 @@ _SEGMENT_SIZE: Final = 2
 _SEGMENT_SIZE_OCTETS: Final = 4
 
 
+def may_open(packet: bytes) -> bool:
+    """Whether a packet of 20 octets or more could be what `clamp` changes; it is asked of each packet."""
+    at = (packet[0] & 0x0F) * 4 + _FLAGS_AT
+    return packet[9] == _TCP and len(packet) > at and packet[at] & _SYN != 0
+
+
 def clamp(packet: bytes, most: int) -> bytes:
     """A checked IPv4 packet with a TCP maximum segment size of at most `most`; any other packet as it is."""
     if packet[9] != _TCP or packet[7] or packet[6] & 0x3F:

@@ -21,6 +21,7 @@ IP_PMTUDISC_DO: Final = 2
 IP_RECVTOS: Final = 13
 IP_MTU: Final = 14
 IP_XFRM_POLICY: Final = 17
+SO_RCVBUFFORCE: Final = 33
 SO_BINDTOIFINDEX: Final = 62
 """Binds to a link by its index: a link that takes over the name meanwhile is not meant."""
 

@@ -165,7 +165,7 @@ class RawOutlet(Outlet):
         if link != self.device:
             raise WireError("by another link")
         arrived = self._codec.decapsulate(outer)
-        if arrived.source != self._agent:
+        if not arrived.is_from(self._agent):
             raise WireError(f"from {arrived.source}")
         return arrived.inner
 
@@ -216,7 +216,7 @@ class MinimalOutlet(Outlet):
         if link != self.device:
             raise WireError("by another link")
         arrived = minimal_encapsulation.decapsulate(outer)
-        if arrived.source != self._agent:
+        if not arrived.is_from(self._agent):
             raise WireError(f"from {arrived.source}")
         return arrived.inner
 

@@ -18,6 +18,7 @@ from homeward.wire.socket_options import (
     IP_PKTINFO,
     IP_XFRM_POLICY,
     SO_BINDTOIFINDEX,
+    SO_RCVBUFFORCE,
     PolicyDirection,
     allow_without_ipsec,
     ingress_link,
@@ -25,6 +26,8 @@ from homeward.wire.socket_options import (
 
 LONGEST: Final = 0xFFFF
 """Octets that an IPv4 packet can have."""
+
+_RECEIVE_BUFFER: Final = 4 << 20  # some thousand packets: TCP would take the loss of them for a narrow path
 
 _TUNSETIFF = 0x400454CA
 _TUNSETPERSIST = 0x400454CB
@@ -96,7 +99,7 @@ def open_tunnel_socket(
         raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, int(whole))
         raw.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ip_in_ip.TUNNEL_TTL)
         raw.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        _enlarge(raw)
         if mark:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
         if device is not None:
@@ -109,6 +112,14 @@ def open_tunnel_socket(
         raw.close()
         raise
     return raw
+
+
+def _enlarge(raw: socket.socket) -> None:
+    """Have room for what comes while the process is busy, past the machine's limit where we may."""
+    try:
+        raw.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+    except PermissionError:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
 
 
 def receive_packet(raw: socket.socket) -> tuple[bytes, int]:
