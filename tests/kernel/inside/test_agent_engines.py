@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The attacks of tests/component/test_agent_engines.py where the kernel has an `ipip` device: IP-in-IP by the kernel."""
+"""The attacks of tests/component/test_agent_engines.py where the kernel has an `ipip` device for IP-in-IP."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.component import test_agent_engines as attacks
 from tests.component.agent_modes import running
 from tests.component.agent_network import AgentNetwork, AgentProcess
 from tests.component.agent_tunnels import BY_KERNEL, Tunnel
-from tests.component.test_agent_engines import network, peer  # noqa: F401 - fixtures
+from tests.component.test_agent_engines import network, peer
 
 __all__ = ["network", "peer"]
 
@@ -23,13 +23,13 @@ def engine() -> str:
 
 
 @pytest.fixture(scope="module")
-def agent(network: AgentNetwork, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:  # noqa: F811
+def agent(network: AgentNetwork, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
     with running(network, Path(tmp_path_factory.mktemp("agent"))) as process:
         yield process
 
 
 @pytest.fixture
-def tunnel(agent: AgentProcess, network: AgentNetwork) -> Iterator[Tunnel]:  # noqa: F811
+def tunnel(agent: AgentProcess, network: AgentNetwork) -> Iterator[Tunnel]:
     made = Tunnel(network, "ip-in-ip")
     yield made
     made.close()
