@@ -20,7 +20,8 @@ from homeward.lab.units import ServiceManager
 _SECONDS_OFF: Final = 1.0
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 _CAPTURE: Final = "tcpdump-"
-# Links of its own, filters, neighbours, rules, routes, the firewall, sockets' folders: nothing of it is on a disk.
+# Links of its own, filters, neighbours, rules, routes, the firewall, files in /run: nothing of it is on a disk. Folders
+# there are named, and /tmp is left alone: what a host has to see of the machine, a checkout maybe, is mounted there.
 _FORGET: Final = """
 for link in $(ls /sys/class/net); do
     case " lo {legs} " in
@@ -37,7 +38,8 @@ ip rule add from all lookup main pref 32766
 ip rule add from all lookup default pref 32767
 ip neighbour flush all nud permanent
 nft flush ruleset
-find /run /tmp -mindepth 1 -maxdepth 1 ! -name capture ! -name lock -exec rm -rf {{}} +
+rm -rf /run/homeward
+find /run -maxdepth 1 -type f -delete
 """
 
 
