@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Mode mc with the kernel's ESP: nothing leaves but in it, nothing comes in that did not come out of it.
 
-Our own plan on real adapters, and in charon's place SAs and policies as charon makes them.
+By the kernel's tunnel device as by the process. Our own plan on real adapters, and in charon's place SAs and policies
+as charon makes them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 from homeward.adapters.kernel_switches import KernelSwitches
+from homeward.adapters.kernel_tunnels.shortcut import Shortcut
 from homeward.adapters.netlink_plan import NetlinkPlans
 from homeward.adapters.nftables.fence import NftFence
 from homeward.adapters.strongswan.devices import device_with_address
@@ -25,6 +27,7 @@ from homeward.adapters.tunnel_device import TunnelDevice, open_tunnel_socket
 from homeward.model.access import VpnPath
 from homeward.model.names import MARK_IKE, VPN_DEVICE, VPN_INTERFACE
 from homeward.model.plan import Fence, NetworkPlan, Tunnelled
+from homeward.model.tunnel_engine import TunnelEngine
 from tests.kernel.inside.cable import Cable
 from tests.kernel.inside.other_vpns import Policies
 from tests.world.stations import AGENT, CARE_OF, HOME, INNER, PEER, ROUTER, Stations, TunnelEnd, eventually
@@ -100,14 +103,24 @@ def vpn(stations: Stations) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-async def plans(stations: Stations, vpn: None, tmp_path: Path) -> AsyncIterator[NetlinkPlans]:
+ENGINES = [
+    pytest.param(TunnelEngine.IPIP, id="ipip"),
+    pytest.param(TunnelEngine.TUN, id="tun", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(params=ENGINES)
+async def plans(
+    request: pytest.FixtureRequest, stations: Stations, vpn: None, tmp_path: Path
+) -> AsyncIterator[NetlinkPlans]:
     switches = KernelSwitches(tmp_path)
-    made = NetlinkPlans(TunnelDevice(), NftFence(), switches=switches, tunnel_device=device_with_address)
+    tunnel = TunnelDevice(shortcut=Shortcut(allowed=frozenset({request.param})))
+    made = NetlinkPlans(tunnel, NftFence(), switches=switches, tunnel_device=device_with_address)
     traffic = Tunnelled(VpnPath(INNER), AGENT, 1400)
     fence = Fence(AGENT, (ROUTER,), ("eth0",), traffic, INNER)
     everything = (IPv4Network("0.0.0.0/0"),)
     await made.apply(NetworkPlan(HOME, everything, traffic, fence))
+    assert made.engine() is request.param
     yield made
     await made.close()
 
