@@ -6,6 +6,7 @@ What the engines `bpf` and `tun` do is shown there first; here most of it is for
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from contextlib import suppress
 from typing import Any
@@ -23,7 +24,7 @@ from tests.component import test_way_attacks as attacks
 from tests.component import test_ways as journeys
 from tests.component.test_ways import ways
 from tests.kernel.inside.other_vpns import Policies
-from tests.world.stations import AGENT, CARE_OF, HOME, PEER, Stations
+from tests.world.stations import AGENT, CARE_OF, HOME, PEER, ROUTER, Stations, eventually
 from tests.world.ways import (
     BY_NAME,
     Way,
@@ -161,6 +162,45 @@ async def test_undone_the_device_is_gone(ways: Ways, way: Way) -> None:
     assert IPIP_DEVICE in there
     await ways.plans.apply(EMPTY_PLAN)
     assert IPIP_DEVICE not in [name for _, name in socket.if_nameindex()]
+
+
+@by_the_device
+async def test_a_path_that_turns_out_narrow_lowers_the_home_device(ways: Ways, way: Way) -> None:
+    await journeys.test_a_path_that_turns_out_narrow_lowers_the_device_in_every_tunnel(ways, way.name, 1280)
+    assert ways.tunnel.engine is IPIP
+
+
+@by_the_device
+async def test_nothing_leaves_with_an_address_that_the_link_has_lost(ways: Ways, way: Way) -> None:
+    await ways.apply(way.traffic(ways))
+    laptop = ways.stations.laptop
+    laptop.batch("addr add 10.1.1.11/24 dev eth0", f"addr del {CARE_OF}/24 dev eth0")
+    await asyncio.sleep(0.05)
+    ways.forget()
+    with application() as sender:
+        for number in range(3):
+            journeys.send(sender, number)
+        await eventually(lambda: ways.plans.counters()[0] == 3)
+        laptop.batch(f"addr add {CARE_OF}/24 dev eth0", f"route replace default via {ROUTER} dev eth0")
+        assert await journeys.numbers(ways, way, 3) == [0, 1, 2]
+    await eventually(lambda: ways.tunnel.engine is IPIP)
+
+
+@by_the_device
+@pytest.mark.parametrize("bound", [b"", b"homeward0"])
+async def test_long_packets_and_sockets_bound_to_the_device_are_carried(
+    ways: Ways, way: Way, bound: bytes
+) -> None:
+    await ways.apply(way.traffic(ways))
+    with application() as sender:
+        if bound:
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, bound)
+        for size in (4, 1452, 4000):
+            sender.sendto(bytes(size), (str(PEER), 9))
+            pieces = [await eventually(lambda: way.came(ways))]
+            while pieces[-1].flags.MF:
+                pieces.append(await eventually(lambda: way.came(ways)))
+            assert sum(len(piece.payload) for piece in pieces) == size + 8
 
 
 # --- another VPN ------------------------------------------------------------------------------------------------------
