@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from itertools import count
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -92,11 +94,79 @@ policies = st.builds(
     st.sampled_from([60, 1800, LIFETIME_INFINITE]),
     st.sampled_from([None, None, "home"]),
 )
-places = st.sampled_from([CARE_OF, CARE_OF, CARE_OF, ELSEWHERE, NAT, FOREIGN_AGENT, HOME, POOL[1], OUTSIDE])
-mostly_plain = st.sampled_from([D_T, D_T, D_T, RequestFlags.DECAPSULATE_SELF]) | st.integers(0, 255).map(
-    RequestFlags
-)
 supports = st.none() | st.builds(RevocationSupport, st.integers(0, (1 << 32) - 1), inform=st.booleans())
+
+
+ODDITIES: dict[str, dict[str, object]] = {
+    "at another home address": {"home_address": OTHER_HOME},
+    "of a node with nonces": {"home_address": HOMES[2]},
+    "of nobody": {"home_address": HOMES[3]},
+    "of whoever has the name": {"home_address": HOMES[4], "nai": "roamer@example.test"},
+    "with a name": {"nai": "other@example.test"},
+    "for another agent": {"home_agent": ELSEWHERE},
+    "an end": {"lifetime": 0},
+    "short": {"lifetime": 1},
+    "for ever": {"lifetime": LIFETIME_INFINITE},
+    "early": {"skew": 3.0},
+    "late": {"skew": -3.0},
+    "much too late": {"skew": -30.0},
+    "without a reverse tunnel": {"flags": RequestFlags.DECAPSULATE_SELF},
+    "of a foreign agent's guest": {"flags": RequestFlags.REVERSE_TUNNEL},
+    "with GRE": {"flags": D_T | RequestFlags.GRE},
+    "with minimal encapsulation": {"flags": D_T | RequestFlags.MINIMAL},
+    "beside others": {"flags": D_T | RequestFlags.SIMULTANEOUS},
+    "with broadcasts": {"flags": D_T | RequestFlags.BROADCAST},
+    "with a reserved flag": {"flags": D_T | RequestFlags.RESERVED_X},
+    "through a NAT": {"source": NAT},
+    "from the NAT": {"care_of_address": NAT, "source": NAT},
+    "relayed": {"source": FOREIGN_AGENT},
+    "from the foreign agent": {"care_of_address": FOREIGN_AGENT, "source": FOREIGN_AGENT},
+    "from elsewhere": {"source": ELSEWHERE},
+    "from home": {"care_of_address": HOME, "source": HOME},
+    "from another's home": {"care_of_address": OTHER_HOME, "source": OTHER_HOME},
+    "from a pool": {"care_of_address": POOL[1], "source": POOL[1]},
+    "from ourselves": {"care_of_address": AGENT, "source": AGENT},
+    "from nowhere": {"care_of_address": HOMES[4], "source": HOMES[4]},
+    "from this host": {"care_of_address": IPv4Address("127.0.0.1"), "source": IPv4Address("127.0.0.1")},
+    "from many": {"care_of_address": IPv4Address("224.0.0.9"), "source": IPv4Address("224.0.0.9")},
+    "from outside": {"care_of_address": OUTSIDE, "source": OUTSIDE},
+    "by another interface": {"interface": "outside"},
+    "by the home link": {"interface": "home"},
+    "broadcast": {"unicast": False},
+    "forged": {"key": FORGER.key},
+    "under another index": {"spi": Spi(0x999)},
+    "relayed with proof": {"tail": b"proof"},
+    "padded": {"tail": b"\0"},
+    "with more behind": {"tail": bytes.fromhex("920101")},
+    "said twice": {"times": 2},
+}
+OF_DATAGRAM = ("source", "interface", "unicast")
+
+
+def datagram(
+    now: float,
+    algorithm: AuthenticationAlgorithm = AuthenticationAlgorithm.HMAC_SHA256,
+    support: RevocationSupport | None = None,
+    care_of: IPv4Address = CARE_OF,
+    oddities: Iterable[str] = (),
+) -> RequestArrived:
+    """A plain request, but for what is odd about it."""
+    odd = {name: value for each in oddities for name, value in ODDITIES[each].items()}
+    association = KEYS[algorithm]
+    association = replace(
+        association, key=odd.pop("key", association.key), spi=odd.pop("spi", association.spi)
+    )
+    tail, times, skew = odd.pop("tail", b""), odd.pop("times", 1), odd.pop("skew", 0.0)
+    around = {"source": care_of} | {name: odd.pop(name) for name in OF_DATAGRAM if name in odd}
+    asked = request(**{"identification": stamp(now + skew), "care_of_address": care_of, **odd})
+    said = encode_support(support)
+    wishes = [Extension(said[0], said[2:])] * times if said else []
+    payload = octets(asked, association, covered=wishes)
+    if tail == b"proof":
+        payload = authenticator.authenticate(payload, FOREIGN_SA, by=relay.FOREIGN_HOME)
+    else:
+        payload += tail
+    return arrived(payload, **around)
 
 
 class Without(Shortcut):
@@ -133,45 +203,19 @@ class TwinsMachine(RuleBasedStateMachine):
         self.sent: list[RequestArrived] = []
 
     @rule(
-        home=st.sampled_from([HOME, HOME, *HOMES]),
-        care_of=places,
-        source=st.none() | st.none() | places,
-        lifetime=st.sampled_from([0, 1, 300, 1800, LIFETIME_INFINITE]),
         algorithm=st.sampled_from(AuthenticationAlgorithm),
-        forged=st.sampled_from([False, False, False, True]),
-        skew=st.sampled_from([0.0, 0.0, 0.0, -3.0, 3.0, -30.0]),
-        flags=mostly_plain,
-        nai=st.none() | st.none() | st.sampled_from(["other@example.test", "roamer@example.test"]),
-        agent=st.sampled_from([AGENT, AGENT, AGENT, ELSEWHERE]),
         support=supports,
-        odd=st.sampled_from(["", "", "", "", "broadcast", "outside", "relayed", "padded", "twice"]),
+        care_of=st.sampled_from([CARE_OF, ELSEWHERE]),
+        oddities=st.sets(st.sampled_from(sorted(ODDITIES)), max_size=2),
     )
-    def ask(  # type: ignore[no-untyped-def]
-        self, home, care_of, source, lifetime, algorithm, forged, skew, flags, nai, agent, support, odd
+    def ask(
+        self,
+        algorithm: AuthenticationAlgorithm,
+        support: RevocationSupport | None,
+        care_of: IPv4Address,
+        oddities: set[str],
     ) -> None:
-        key = replace(KEYS[algorithm], key=FORGER.key) if forged else KEYS[algorithm]
-        asked = request(
-            home_address=home,
-            home_agent=agent,
-            care_of_address=care_of,
-            lifetime=lifetime,
-            identification=stamp(self.now + skew),
-            flags=flags,
-            nai=nai,
-        )
-        said = encode_support(support)
-        wishes = [Extension(said[0], said[2:])] if said else []
-        payload = octets(asked, key, covered=wishes * 2 if odd == "twice" else wishes)
-        if odd == "relayed":
-            payload = authenticator.authenticate(payload, FOREIGN_SA, by=relay.FOREIGN_HOME)
-        self.arrive(
-            arrived(
-                payload + b"\0" * (odd == "padded"),
-                source=source or care_of,
-                interface="outside" if odd == "outside" else INSIDE,
-                unicast=odd != "broadcast",
-            )
-        )
+        self.arrive(datagram(self.now, algorithm, support, care_of, oddities))
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
@@ -203,6 +247,31 @@ class TwinsMachine(RuleBasedStateMachine):
         if hasattr(self, "twins"):
             assert self.twins.with_it.bindings() == self.twins.without.bindings()
             assert self.twins.with_it.next_deadline() == self.twins.without.next_deadline()
+
+
+@pytest.mark.parametrize("odd", sorted(ODDITIES))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"networks": replace(NETWORKS, prefixes=(IPv4Network("0.0.0.0/0"),))},
+        {"foreign_agents": WITH_FOREIGN_AGENT.foreign_agents},
+        {"revocation": False},
+        {"lifetime_max": 60},
+        {"home_link": "home"},
+        *({"reverse_tunnels": each} for each in ReverseTunnels),
+    ],
+    ids=lambda changes: next(iter(changes), "plain"),
+)
+def test_each_oddity_alone(odd: str, changes: dict[str, object]) -> None:
+    policy = replace(POLICY, **{"networks": NETWORKS, "nodes": NODES, **changes})  # type: ignore[arg-type]
+    for support in (None, RevocationSupport(0x1000)):
+        twins = Twins(policy)
+        for now, oddities in ((1.0, [odd]), (20.0, []), (30.0, [odd]), (30.0, [odd]), (40.0, [])):
+            twins.handle(datagram(now, support=support, oddities=oddities), now)
+            assert twins.with_it.bindings() == twins.without.bindings()
+        twins.handle(Drain(True), 50.0)
+        twins.handle(datagram(51.0, oddities=[odd]), 51.0)
 
 
 TestShortcut = TwinsMachine.TestCase
