@@ -301,7 +301,10 @@ def test_after_a_loss_of_power_nothing_that_might_have_been_accepted_is_accepted
 def test_after_the_horizon_everybody_is_served_again(world: World, tmp_path: Path) -> None:
     assert code(world.register()) == 0
     world.life.kill()
-    edit(world.store, "UPDATE mark SET boot_id = 'the boot before', horizon = (julianday() - 2440587.5) * 86400 + 5")
+    edit(
+        world.store,
+        "UPDATE mark SET boot_id = 'the boot before', horizon = (julianday() - 2440587.5) * 86400 + 5",
+    )
     world.begin()
     assert set(world.replay()) == {MISMATCH}
     assert code(world.register()) == MISMATCH
