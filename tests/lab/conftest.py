@@ -36,11 +36,30 @@ def fresh_state(tmp_path: Path) -> Iterator[LabState]:
     Builder(state).down()
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabState]:
-    """A lab that stands for all tests of a file."""
+@pytest.fixture(scope="session")
+def shared_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabState]:
+    """The state of one lab for all files that leave it as they found it; it is built when somebody needs it."""
     _require_machine()
     state = LabState(f"t{os.getpid()}-{next(_numbers)}", tmp_path_factory.mktemp("lab"))
+    yield state
+    Builder(state).down()
+
+
+@pytest.fixture(scope="module")
+def lab(request: pytest.FixtureRequest) -> Iterator[LabState]:
+    """A lab that stands for all tests of a file, its cable loose; where the file says SHARES_LAB, others had it before.
+
+    To build one takes as long as five tests in it.
+    """
+    if getattr(request.module, "SHARES_LAB", False):
+        state: LabState = request.getfixturevalue("shared_state")
+        if not Builder(state).up():
+            Cable(state).unplug()
+        yield state
+        return
+    _require_machine()
+    factory: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
+    state = LabState(f"t{os.getpid()}-{next(_numbers)}", factory.mktemp("lab"))
     Builder(state).up()
     yield state
     Builder(state).down()

@@ -39,6 +39,7 @@ from tests.lab.laptop import PATIENT, Laptop, Status, eventually, network_of, re
 from tests.lab.wiretap import Tap
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
+SHARES_LAB = True
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -23,6 +23,7 @@ from tests.lab.enterprise import agent_with_key, dropping, gateway_with_key, no_
 from tests.lab.laptop import HASTY, Laptop, Status, differences, reason
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
+SHARES_LAB = True
 
 ANOTHER_KEY = bytes(range(32))
 

@@ -11,6 +11,7 @@ from tests.world.host_state import changes_made_by
 pytestmark = [pytest.mark.root, pytest.mark.lab]
 
 
+@pytest.mark.slow
 def test_a_lab_changes_nothing_of_the_host(fresh_state: LabState) -> None:
     def live() -> None:
         Builder(fresh_state).up()

@@ -231,6 +231,7 @@ def test_a_second_daemon_gives_up_and_harms_nobody(laptop: Laptop, lab: LabState
         assert {each.state for each in laptop.status.since(mark)} == {ClientState.TRUSTED_C}
 
 
+@pytest.mark.slow
 def test_after_kill_9_of_everything_down_leaves_nothing(fresh_state: LabState) -> None:
     """In the middle of traffic through the VPN every process of the laptop and the agents dies at once."""
 

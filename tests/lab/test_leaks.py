@@ -17,6 +17,7 @@ from tests.lab.leak_attempts import ATTEMPTS, nothing_gets_out, recognised, try_
 from tests.lab.wiretap import HELD, Allowed, Tap, leaks
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
+SHARES_LAB = True
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -108,7 +108,7 @@ def test_a_lab_touches_nothing_on_the_machine_and_leaves_nothing(fresh_state: La
     assert builder.down() == 0
 
 
-@pytest.mark.parametrize("host", [LAPTOP, SWITCH])
+@pytest.mark.parametrize("host", [LAPTOP, pytest.param(SWITCH, marks=pytest.mark.slow)])
 def test_a_killed_host_takes_its_own_with_it_and_down_the_rest(fresh_state: LabState, host: str) -> None:
     builder, beginning = Builder(fresh_state), _now()
     builder.up()

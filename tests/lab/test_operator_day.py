@@ -18,7 +18,6 @@ from homeward.lab.stories import STORIES
 
 @pytest.mark.root
 @pytest.mark.lab
-@pytest.mark.slow
 @pytest.mark.rows("R-61", "R-94")
 def test_an_operator_s_day(fresh_state: LabState, tmp_path: Path) -> None:
     """Each command must work, what must be true after each chapter is; the captures prove the rest."""

@@ -23,6 +23,7 @@ from homeward.lab.topology import (
 )
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
+SHARES_LAB = True
 
 # Sends one datagram; the other side says from whom it came, or nothing within the time.
 _SEND = "import socket,sys; s=socket.socket(2,2); s.sendto(b'x',(sys.argv[1],int(sys.argv[2])))"

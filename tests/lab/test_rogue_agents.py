@@ -22,6 +22,7 @@ from tests.lab.rogue_agents import advertising
 from tests.lab.wiretap import HELD, Tap, leaks
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
+SHARES_LAB = True
 
 ROGUE = IPv4Address("198.51.100.66")
 EAGER = Setting(

@@ -19,6 +19,7 @@ from tests.lab.laptop import Laptop
 from tests.lab.wiretap import HELD, Tap, leaks
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
+SHARES_LAB = True
 
 _TUNNEL_DATA = 4
 
