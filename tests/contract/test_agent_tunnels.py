@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -13,7 +14,8 @@ from ipaddress import IPv4Address
 import pytest
 from scapy.layers.inet import IP, UDP
 
-from homeward.adapters.kernel_tunnels.agent_tunnels import AgentTunnels, KernelTunnel, remove_all
+from homeward.adapters.kernel_tunnels.agent_tunnels import AgentTunnels, Leaving, remove_all
+from homeward.adapters.kernel_tunnels.bpf import HashMap
 from homeward.adapters.kernel_tunnels.entries import Carrier
 from homeward.adapters.netlink_routes.forwarding import ForwardingRoutes, RouteProgram
 from homeward.adapters.tunnel_device import open_tun
@@ -26,7 +28,6 @@ DEVICE = "hw-contract"
 NEAR, FAR = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")
 NETWORK = (int(IPv4Address("10.77.0.0")), 16)
 FIRST = int(IPv4Address("10.77.0.1"))
-BOTH_WAYS = {"port": 4000, "room": 1468, "until": None, "comes": True, "leaves": True}
 
 
 class Host:
@@ -55,7 +56,7 @@ class Host:
 
     def read(self) -> list[bytes]:
         """What has come into the TUN device."""
-        found = []
+        found: list[bytes] = []
         while True:
             try:
                 packet = os.read(self.device, 65535)
@@ -78,8 +79,9 @@ def host() -> Iterator[Host]:
     made.close()
 
 
-def tunnel(home: int, far: int = int(FAR), **changes: object) -> KernelTunnel:
-    return KernelTunnel(home, far, Carrier.UDP, **{**BOTH_WAYS, **changes})  # type: ignore[arg-type]
+def tunnel(home: int, far: int = int(FAR), *, port: int = 4000, room: int = 1468) -> Leaving:
+    ends = [number.to_bytes(4, "big") for number in (home, far)]
+    return Leaving(ends[0], Carrier.UDP, ends[1], port.to_bytes(2, "big"), room=room, until=math.inf)
 
 
 def send(host: Host, home: int, data: bytes = b"data") -> None:
@@ -97,7 +99,7 @@ def test_thousands_are_written_at_once_and_each_is_found(host: Host) -> None:
     host.far.ip(f"route add 10.77.0.0/16 via {NEAR}")
     many = host.open(1 << 17)
     began = time.perf_counter()
-    many.fill(tunnel(FIRST + number, port=1 + number % 65535) for number in range(100_000 // 2))
+    many.fill((), (tunnel(FIRST + number, port=1 + number) for number in range(50_000)))
     assert time.perf_counter() - began < 5.0
     host.lead(many)
     ears = raw(host.far, socket.IPPROTO_UDP, FAR)
@@ -117,10 +119,10 @@ def test_thousands_are_written_at_once_and_each_is_found(host: Host) -> None:
 def test_more_than_there_is_room_for_is_said(host: Host) -> None:
     few = host.open(4)
     for number in range(4):
-        few.put(tunnel(FIRST + number))
+        few.lead(tunnel(FIRST + number))
     with pytest.raises(PlanError, match="E2BIG"):
-        few.put(tunnel(FIRST + 4))
-    few.put(tunnel(FIRST, room=1200))  # what is there already can change
+        few.lead(tunnel(FIRST + 4))
+    few.lead(tunnel(FIRST, room=1200))  # what is there already can change
     few.close()
 
 
@@ -130,7 +132,7 @@ def test_routes_change_to_other_programs_without_a_gap(host: Host) -> None:
     ears = raw(host.far, socket.IPPROTO_UDP, FAR)
     for port in (1000, 2000, 3000):
         made = host.open()
-        made.put(tunnel(FIRST, port=port))
+        made.lead(tunnel(FIRST, port=port))
         host.lead(made)
         made.close()  # whose route goes by it all the same
         send(host, FIRST)
@@ -150,9 +152,9 @@ def test_tunnels_that_lead_into_each_other_end_in_the_process(host: Host) -> Non
     """Each outer packet is routed to the next one's home address: without an end that would be the kernel's stack."""
     host.far.ip(f"route add 10.77.0.0/16 via {NEAR}")
     made = host.open()
-    made.put(tunnel(FIRST, FIRST + 1))
-    made.put(tunnel(FIRST + 1, FIRST))
-    made.put(tunnel(FIRST + 2, FIRST + 2))
+    made.lead(tunnel(FIRST, FIRST + 1))
+    made.lead(tunnel(FIRST + 1, FIRST))
+    made.lead(tunnel(FIRST + 2, FIRST + 2))
     host.lead(made)
     for number in range(3):
         send(host, FIRST + number)
@@ -179,3 +181,17 @@ def test_a_former_lifes_programs_leave_all_links(host: Host) -> None:
         second.close()
         remove_all()
         assert (host.agent.run("tc", "qdisc", "show"), host.agent.ip("link show")) == before
+
+
+def test_many_keys_go_at_once_though_some_are_not_there() -> None:
+    written = HashMap("hw_test", key=4, value=8, entries=10_000, preallocate=False)
+    keys = [number.to_bytes(4, "big") for number in range(9000)]
+    written.put_all((key, bytes(8)) for key in keys)
+    for number in (0, 17, 4095, 4096, 8998):
+        written.delete(keys[number])
+    written.delete_all(keys[:-1])
+    assert list(written.keys()) == keys[-1:]
+    written.delete_all([keys[0], keys[-1]])
+    assert list(written.keys()) == []
+    written.delete_all([])
+    written.close()

@@ -67,6 +67,9 @@ class Forwarding:
         self._settings = settings
         self._address = settings.policy.address
         self._inside = inside
+        network = settings.home_network
+        self._home_mask = int(network.netmask) if network is not None else 0
+        self._home_network = int(network.network_address) if network is not None else -1
         self._metrics = metrics
         self._note = Noted(log, self._metrics, boot)
         self._boot = boot
@@ -143,30 +146,28 @@ class Forwarding:
 
     def apply(self, change: Forward | StopForwarding) -> None:
         """Change where a home address's packets go; at once. Raises AdapterErrors, and then nothing is tunnelled."""
-        address = int(change.home_address)
+        address, boot = int(change.home_address), self._boot()
         routed = self._is_routed(address)
-        if isinstance(change, Forward):
-            if not routed:
-                self.routes.add((address, _HOST))
-            self._kernel.follow(change, self._table.apply(change, self._boot()))
-        else:
-            self._kernel.follow(change, self._table.apply(change, self._boot()))
-            if not routed:
-                self.routes.remove((address, _HOST))
+        if not routed and isinstance(change, Forward):
+            self.routes.add((address, _HOST))
+        closed = self._table.apply(change, boot)
+        self._kernel.follow(address, self._table.record(address), closed, boot)
+        if not routed and isinstance(change, StopForwarding):
+            self.routes.remove((address, _HOST))
         if self._sweeping is None and self._table.is_lingering:
             self._sweep_soon()
 
     def _is_routed(self, address: int) -> bool:
         """Whether a home address is in the network that is led here anyway."""
-        network = self._settings.home_network
-        return network is not None and not (address ^ int(network.network_address)) & int(network.netmask)
+        return address & self._home_mask == self._home_network
 
     def _prefixes(self) -> set[Prefix]:
         """What has to be led into the device."""
         network = self._settings.home_network
         found = set() if network is None else {(int(network.network_address), network.prefixlen)}
-        addresses = (int(each.home_address) for each in self._table)
-        return found.union((address, _HOST) for address in addresses if not self._is_routed(address))
+        return found.union(
+            (address, _HOST) for address, _ in self._table.items() if not self._is_routed(address)
+        )
 
     def take_datagram(self, arrived: TunnelDatagram) -> bool:
         """Take MIP Tunnel Data; False where its tunnel is half bound, which the home agent may complete."""

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from homeward.adapters.kernel_tunnels import agent_tunnels
-from homeward.adapters.kernel_tunnels.agent_tunnels import AgentTunnels, KernelTunnel
+from homeward.adapters.kernel_tunnels.agent_tunnels import AgentTunnels, Leaving
 from homeward.adapters.kernel_tunnels.entries import Carrier
 from homeward.adapters.netlink_routes.forwarding import ForwardingRoutes, Prefix, RouteProgram
 from homeward.adapters.netlink_routes.link_news import LinkNews
@@ -27,7 +29,7 @@ from homeward.agentd.inside_links import InsideLinks
 from homeward.agentd.log import entry
 from homeward.agentd.metrics import Metrics
 from homeward.agentd.settings import AgentSettings
-from homeward.agents.agent_events import Forward, StopForwarding
+from homeward.agents.tunnel_records import FAR, KIND, KINDS, PORT, Kind, Record, end_of
 from homeward.agents.tunnels import TunnelTable
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import AdapterError
@@ -59,6 +61,7 @@ class KernelForwarding:
         self._metrics = metrics
         self._boot = boot
         self._table: TunnelTable | None = None
+        self._ways: dict[int, _Way] = {}
         self._kernel: AgentTunnels | None = None
         self._merging = ReceiveMerging()
         self._may_merge = False
@@ -117,9 +120,7 @@ class KernelForwarding:
         )
         try:
             made.open(self._routes.device_index)
-            boot = self._boot()
-            described = (self._described(made, each, self._table.room(each, boot)) for each in self._table)
-            made.fill(each for each in described if each is not None)
+            made.fill(self._arriving(made), self._leaving(made))
         except (AdapterError, OSError) as error:
             log.warning(
                 entry("kernel-carries-no-tunnels", cause=error, text="packets go through this process")
@@ -138,7 +139,8 @@ class KernelForwarding:
         self._watched.clear()
         self._may_merge = made is not None and made.takes_in(Carrier.IPIP)
         assert self._table is not None
-        if any(_is_merged(each) for each in self._table):
+        self._ways = {} if made is None else _ways(made)
+        if any(_is_merged(record) for _, record in self._table.items()):
             self._may_merge = False
         self._look_at_links()
         if before is not None:
@@ -146,57 +148,73 @@ class KernelForwarding:
 
     # --- bindings --------------------------------------------------------------------------------------------------
 
-    def follow(self, change: Forward | StopForwarding, closed: list[Forward]) -> None:
-        """The table has taken a change over, and out of these tunnels nothing is taken any more."""
+    def follow(
+        self, home_address: int, record: Record | None, closed: list[tuple[int, Record]], boot: float
+    ) -> None:
+        """The table has another tunnel for this home address, or none; out of those nothing is taken any more."""
         kernel = self._kernel
         if kernel is None:
             return
-        now = None
-        if isinstance(change, Forward):
-            if self._may_merge and _is_merged(change):
-                self._stop_merging()
-            assert self._table is not None
-            now = self._described(kernel, change, self._table.room(change, self._boot()))
-        if now is None or not now.leaves:
-            kernel.hold(int(change.home_address))
-        for each in closed:
-            self._close(kernel, each, now)
-        if now is not None:
-            self._put(kernel, now)
+        if closed:
+            self.close(closed)
+        if record is None:
+            kernel.hold(home_address.to_bytes(4, "big"))
+            return
+        if self._may_merge and _is_merged(record):
+            self._stop_merging()
+        self._put(kernel, home_address, record, boot)
 
-    def close(self, closed: list[Forward]) -> None:
-        """Out of these nothing is taken any more."""
-        if self._kernel is not None:
-            for each in closed:
-                self._close(self._kernel, each, None)
+    def close(self, closed: list[tuple[int, Record]]) -> None:
+        """Out of these nothing is taken any more, but for what is the present tunnel of its home address."""
+        kernel, table = self._kernel, self._table
+        if kernel is None or table is None:
+            return
+        refused = []
+        for home_address, record in closed:
+            key = _key(kernel, self._ways, home_address, record)
+            if key is not None:
+                now = table.record(home_address)
+                if now is None or _key(kernel, self._ways, home_address, now) != key:
+                    refused.append(key)
+        if refused:
+            kernel.refuse(*refused)
 
     def fit(self, endpoint: int) -> None:
         """The way to a far end has become narrower, or wider again."""
-        if self._kernel is None or self._table is None:
-            return
-        for each in self._table.ending_at(endpoint):
-            now = self._described(self._kernel, each, self._table.room(each, self._boot()))
-            if now is not None:
-                self._put(self._kernel, now)
+        if self._kernel is not None and self._table is not None:
+            for home_address, record in self._table.ending_at(endpoint):
+                self._put(self._kernel, home_address, record, self._boot())
 
-    def _close(self, kernel: AgentTunnels, former: Forward, now: KernelTunnel | None) -> None:
-        before = self._described(kernel, former, 0)
-        if before is None or not before.comes:
-            return
-        if now is not None and now.comes and _same_ends(before, now):
-            return
-        kernel.refuse(before)
-
-    def _put(self, kernel: AgentTunnels, now: KernelTunnel) -> None:
+    def _put(self, kernel: AgentTunnels, home_address: int, record: Record, boot: float) -> None:
+        assert self._table is not None
+        home = home_address.to_bytes(4, "big")
+        key = _key(kernel, self._ways, home_address, record)
         try:
-            kernel.put(now)
+            if key is not None:
+                kernel.admit(key, end_of(record))
+            leaving = _leaving(self._ways, home, record, self._table, boot)
+            if leaving is None:
+                kernel.hold(home)
+            else:
+                kernel.lead(leaving)
         except AdapterError as error:
-            kernel.hold(now.home_address)
-            kernel.refuse(now)
+            kernel.hold(home)
+            if key is not None:
+                kernel.refuse(key)
             if error.cause == errno.E2BIG:
-                self._grow(kernel)
+                self._make_room(kernel, home_address, record, boot)
             elif self._metrics.count(_REFUSED, self._boot()) is not None:
                 log.warning(entry(_REFUSED, cause=error, text="its packets go through this process"))
+
+    def _make_room(self, kernel: AgentTunnels, home_address: int, record: Record, boot: float) -> None:
+        """There are too many tunnels. Those that nodes have left go first: larger maps take longer to make."""
+        assert self._table is not None
+        former = self._table.pop_closed(math.inf)
+        if former:
+            self.close(former)
+            self._put(kernel, home_address, record, boot)
+        else:
+            self._grow(kernel)
 
     def _grow(self, kernel: AgentTunnels) -> None:
         """More tunnels than there is room for: larger maps, filled anew, take the place of these."""
@@ -213,28 +231,21 @@ class KernelForwarding:
             log.info(entry("kernel-tunnels-grown", capacity=made.capacity))
             self._replace_by(made)
 
-    def _described(self, kernel: AgentTunnels, tunnel: Forward, room: int) -> KernelTunnel | None:
-        """As the programs know it; None for one that they do not."""
-        port = 0
-        if tunnel.udp:
-            if tunnel.port is None or tunnel.encapsulation is Encapsulation.MINIMAL:
-                return None
-            port = tunnel.port
-            carrier = Carrier.GRE_IN_UDP if tunnel.encapsulation is Encapsulation.GRE else Carrier.UDP
-        elif tunnel.encapsulation is Encapsulation.IP_IN_IP:
-            carrier = Carrier.IPIP
-        else:
-            return None
-        return KernelTunnel(
-            int(tunnel.home_address),
-            int(tunnel.endpoint),
-            carrier,
-            port=port,
-            room=room,
-            until=tunnel.expires,
-            comes=tunnel.reverse_tunnel and kernel.takes_in(carrier),
-            leaves=kernel.sends_out(carrier),
-        )
+    def _arriving(self, kernel: AgentTunnels) -> Iterator[tuple[bytes, float]]:
+        assert self._table is not None
+        ways = _ways(kernel)
+        for home_address, record in self._table.items():
+            key = _key(kernel, ways, home_address, record)
+            if key is not None:
+                yield key, end_of(record)
+
+    def _leaving(self, kernel: AgentTunnels) -> Iterator[Leaving]:
+        assert self._table is not None
+        ways, boot = _ways(kernel), self._boot()
+        for home_address, record in self._table.items():
+            leaving = _leaving(ways, home_address.to_bytes(4, "big"), record, self._table, boot)
+            if leaving is not None:
+                yield leaving
 
     # --- links -----------------------------------------------------------------------------------------------------
 
@@ -272,12 +283,54 @@ def _program(made: AgentTunnels | None) -> RouteProgram | None:
     return None if made is None else RouteProgram(made.route_program, made.route_name)
 
 
-def _is_merged(tunnel: Forward) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How the kernel carries tunnels of one kind: by what, and whether out of them and into them."""
+
+    carrier: Carrier
+    comes: bool
+    leaves: bool
+
+
+def _ways(kernel: AgentTunnels) -> dict[int, _Way]:
+    """By the number of a kind, for those of which the programs know something."""
+    found = {}
+    for number, kind in KINDS.items():
+        carrier = _carrier(kind)
+        if carrier is not None:
+            comes = kind.reverse_tunnel and kernel.takes_in(carrier)
+            found[number] = _Way(carrier, comes, kernel.sends_out(carrier))
+    return found
+
+
+def _carrier(kind: Kind) -> Carrier | None:
+    if kind.udp:
+        if kind.is_half_bound or kind.encapsulation is Encapsulation.MINIMAL:
+            return None
+        return Carrier.GRE_IN_UDP if kind.encapsulation is Encapsulation.GRE else Carrier.UDP
+    return Carrier.IPIP if kind.encapsulation is Encapsulation.IP_IN_IP else None
+
+
+def _key(kernel: AgentTunnels, ways: dict[int, _Way], home_address: int, record: Record) -> bytes | None:
+    """Under what the kernel takes packets out of a tunnel; None where it does not."""
+    way = ways.get(record[KIND])
+    if way is None or not way.comes:
+        return None
+    return kernel.key(home_address.to_bytes(4, "big"), way.carrier, record[FAR], record[PORT])
+
+
+def _leaving(
+    ways: dict[int, _Way], home: bytes, record: Record, table: TunnelTable, boot: float
+) -> Leaving | None:
+    """What the kernel puts packets into; None where it does not."""
+    way = ways.get(record[KIND])
+    if way is None or not way.leaves:
+        return None
+    room, until = table.room(record, boot), end_of(record)
+    return Leaving(home, way.carrier, record[FAR], record[PORT], room=room, until=until)
+
+
+def _is_merged(record: Record) -> bool:
     """Whether a link may merge what comes out of such a tunnel, and our sockets have to take it."""
-    return tunnel.encapsulation is Encapsulation.GRE and not tunnel.udp and tunnel.reverse_tunnel
-
-
-def _same_ends(one: KernelTunnel, other: KernelTunnel) -> bool:
-    return (one.home_address, one.far, one.carrier, one.port) == (
-        other.home_address, other.far, other.carrier, other.port,
-    )  # fmt: skip
+    kind = KINDS[record[KIND]]
+    return kind.encapsulation is Encapsulation.GRE and not kind.udp and kind.reverse_tunnel

@@ -5,7 +5,7 @@ The kernel routes. Packets for bound home addresses reach us with their TTL alre
 host's duty is (R-285), and what we take out of a tunnel it forwards like any other packet. So TTLs are left alone here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import ItemsView, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
@@ -15,11 +15,21 @@ from homeward.agents.agent_events import Forward, StopForwarding
 from homeward.agents.lingering import Lingering
 from homeward.agents.path_mtu import LEAST, PathMtus, host_unreachable, read_header, too_big
 from homeward.agents.tunnel_errors import Reachability, Report, Trouble, read_report
+from homeward.agents.tunnel_records import (
+    ALL_BUT_END,
+    ENDS,
+    FAR,
+    KIND,
+    KINDS,
+    Record,
+    far_end,
+    record_of,
+    tunnel_of,
+)
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import WireError
 from homeward.model.names import REGISTRATION_PORT
 from homeward.model.nat_traversal import TunnelKind
-from homeward.model.overhead import inner_mtu, layer_of
 from homeward.model.values import quick
 from homeward.wire import gre, ip_in_ip, minimal_encapsulation, udp_packets, udp_tunnel
 from homeward.wire.echo import decode_echo, encode_echo
@@ -36,12 +46,7 @@ LINGER: Final = 2.0
 _HEADERS: Final = 40  # of IPv4 and TCP, without options
 _ICMP: Final = 1
 
-_LONGEST: Final = 0xFFFF
-_OVERHEADS: Final = {
-    (each.protocol, udp): _LONGEST - inner_mtu(_LONGEST, (layer_of(each, udp=udp),))
-    for each in Encapsulation
-    for udp in (False, True)
-}
+_OVERHEADS: Final = {(each.encapsulation.protocol, each.udp): each.overhead for each in KINDS.values()}
 
 
 class Dropped(Enum):
@@ -92,7 +97,7 @@ class TunnelTable:
         self._address = address
         self._own = address.packed
         self._link_mtu = link_mtu
-        self._tunnels: dict[int, Forward] = {}
+        self._tunnels: dict[int, Record] = {}
         self._ending_at: dict[int, int | set[int]] = {}
         """By far end: the home address whose tunnel ends there, or all of them (agents' ends are shared)."""
         self._lingering = Lingering()
@@ -111,35 +116,49 @@ class TunnelTable:
     def __len__(self) -> int:
         return len(self._tunnels)
 
-    def __iter__(self) -> Iterator[Forward]:
-        return iter(self._tunnels.values())
+    def items(self) -> ItemsView[int, Record]:
+        """All tunnels by their home addresses."""
+        return self._tunnels.items()
 
-    def apply(self, change: Forward | StopForwarding, boot: float = 0.0) -> list[Forward]:
+    def apply(self, change: Forward | StopForwarding, boot: float = 0.0) -> list[tuple[int, Record]]:
         """Take a change over; it holds from the next packet on.
 
         A node that has moved had packets on their way from where it was: they are taken out of their tunnel for LINGER
-        seconds more. Returns the tunnels, this node's or others', out of which nothing is taken any more.
+        seconds more. Returns this node's tunnels out of which nothing is taken any more; `pop_closed` tells those whose
+        time is over, and is to be asked now and then while there are any.
         """
         key = int(change.home_address)
-        closed = self._lingering.pop_ended(boot)
+        closed: list[tuple[int, Record]] = []
         former = self._lingering.pop(key)
         if former is not None:
-            closed.append(former)
-        before = self._tunnels.pop(key, None)
-        if isinstance(change, Forward):
-            self._tunnels[key] = change
-            self._begin(int(change.endpoint), key)
-        if before is None:
+            closed.append((key, former))
+        before = self._tunnels.get(key)
+        if isinstance(change, StopForwarding):
+            if before is not None:
+                del self._tunnels[key]
+                closed.append((key, before))
+                self._end(far_end(before), key)
             return closed
-        if isinstance(change, Forward) and _moved(before, change):
+        now = self._tunnels[key] = record_of(change)
+        if before is None or before[FAR] != now[FAR]:
+            self._begin(int(change.endpoint), key)
+        else:
+            self._reachability.heard_from(int(change.endpoint))
+        if before is None or before[ALL_BUT_END] == now[ALL_BUT_END]:
+            return closed
+        if before[ENDS] != now[ENDS]:
             self._lingering.put(key, before, until=boot + LINGER)
         else:
-            closed.append(before)
-        if not isinstance(change, Forward) or change.endpoint != before.endpoint:
-            self._end(int(before.endpoint), key)
+            closed.append((key, before))
+        if before[FAR] != now[FAR]:
+            self._end(far_end(before), key)
         return closed
 
-    def pop_closed(self, boot: float) -> list[Forward]:
+    def record(self, home_address: int) -> Record | None:
+        """A home address's tunnel as it stands."""
+        return self._tunnels.get(home_address)
+
+    def pop_closed(self, boot: float) -> list[tuple[int, Record]]:
         """The tunnels whose time is over although nothing else has changed."""
         return self._lingering.pop_ended(boot)
 
@@ -153,10 +172,18 @@ class TunnelTable:
         changed, self._changed = self._changed, set()
         return changed
 
-    def ending_at(self, endpoint: int) -> list[Forward]:
-        """All tunnels that end there."""
+    def ending_at(self, endpoint: int) -> list[tuple[int, Record]]:
+        """All tunnels that end there, with their home addresses."""
         keys = self._ending_at.get(endpoint, ())
-        return [self._tunnels[key] for key in ((keys,) if isinstance(keys, int) else keys)]
+        return [(key, self._tunnels[key]) for key in ((keys,) if isinstance(keys, int) else keys)]
+
+    def _tunnel(self, home_address: int) -> Forward | None:
+        record = self._tunnels.get(home_address)
+        return None if record is None else tunnel_of(home_address, record)
+
+    def _former(self, home_address: int, boot: float) -> Forward | None:
+        record = self._lingering.get(home_address, boot)
+        return None if record is None else tunnel_of(home_address, record)
 
     def outbound(self, packet: bytes, boot: float) -> tuple[TunnelPacket, ...] | TellSender | Dropped:
         """What to do with a packet that the kernel routed to a home address."""
@@ -164,14 +191,14 @@ class TunnelTable:
             check_ipv4(packet)
         except WireError:
             return Dropped.MALFORMED
-        tunnel = self._tunnels.get(_number(inner_destination(packet)))
+        tunnel = self._tunnel(_number(inner_destination(packet)))
         if tunnel is None:
             return Dropped.NO_BINDING
         if self._loops(packet, tunnel):
             return Dropped.LOOP
         if tunnel.udp and tunnel.port is None:
             return Dropped.HALF_BOUND
-        room = self.room(tunnel, boot)
+        room = self._room(tunnel, boot)
         if len(packet) > room and not may_be_cut(packet):
             return TellSender(IPv4Address(inner_source(packet)), too_big(packet, room))
         try:
@@ -190,10 +217,9 @@ class TunnelTable:
         except WireError:
             return Dropped.MALFORMED
         key = _number(inner_source(arrived.inner))
-        now = self._tunnels.get(key)
-        tunnel = now
+        now = tunnel = self._tunnel(key)
         if now is not None and not arrived.is_from(now.endpoint):
-            tunnel = self._lingering.get(key, boot)
+            tunnel = self._former(key, boot)
             if tunnel is not None and not arrived.is_from(tunnel.endpoint):
                 tunnel = None
         if now is None or tunnel is None:
@@ -204,7 +230,7 @@ class TunnelTable:
             return Dropped.NO_REVERSE_TUNNEL
         if tunnel is now:
             self._reachability.heard_from(int(tunnel.endpoint))
-        return self._clamped(arrived.inner, self.room(now, boot))
+        return self._clamped(arrived.inner, self._room(now, boot))
 
     def inbound_udp(
         self, payload: bytes, source: IPv4Address, port: int, *, tos: int = 0, boot: float = 0.0
@@ -219,11 +245,11 @@ class TunnelTable:
         except (WireError, ValueError):
             return Dropped.MALFORMED
         key = _number(inner_source(inner))
-        now = tunnel = self._tunnels.get(key)
+        now = tunnel = self._tunnel(key)
         if now is not None and now.udp and now.port is None and now.endpoint == source:
             return Dropped.HALF_BOUND
         if now is not None and not _comes_from(now, source, port):
-            tunnel = self._lingering.get(key, boot)
+            tunnel = self._former(key, boot)
         if now is None or tunnel is None or not _comes_from(tunnel, source, port):
             return Dropped.SPOOFED
         if data.kind != tunnel.encapsulation.protocol:
@@ -235,7 +261,7 @@ class TunnelTable:
             return Dropped.NO_REVERSE_TUNNEL
         if tunnel is now:
             self._reachability.heard_from(int(tunnel.endpoint))
-        return self._clamped(inner, self.room(now, boot))
+        return self._clamped(inner, self._room(now, boot))
 
     def error_reported(self, message: bytes, boot: float) -> TellSender | None:
         """An ICMP message came: remember what it says of the way to a care-of address, and pass the news on.
@@ -258,27 +284,32 @@ class TunnelTable:
             return None
         sender = IPv4Address(inner_source(report.inner))
         if report.trouble is Trouble.TOO_BIG:
-            return TellSender(sender, too_big(report.inner, self.room(tunnel, boot)))
+            return TellSender(sender, too_big(report.inner, self._room(tunnel, boot)))
         return TellSender(sender, host_unreachable(report.inner))
 
     def _quoted(self, report: Report) -> Forward | None:
         """The tunnel of the packet that an error quotes, if it is one of ours as it stands now."""
         inner = read_header(report.inner)
-        tunnel = self._tunnels.get(_number(inner.destination)) if inner is not None else None
+        tunnel = self._tunnel(_number(inner.destination)) if inner is not None else None
         if tunnel is None or tunnel.endpoint.packed != report.outer.destination:
             return None
         return tunnel if tunnel.udp is report.in_udp else None
 
-    def room(self, tunnel: Forward, boot: float) -> int:
+    def room(self, record: Record, boot: float) -> int:
         """How long a packet may be that goes into this tunnel in one piece, in octets."""
+        return self._mtu(far_end(record), boot) - KINDS[record[KIND]].overhead
+
+    def _room(self, tunnel: Forward, boot: float) -> int:
+        return self._mtu(int(tunnel.endpoint), boot) - _OVERHEADS[tunnel.encapsulation.protocol, tunnel.udp]
+
+    def _mtu(self, endpoint: int, boot: float) -> int:
         mtu = self._link_mtu
-        endpoint = int(tunnel.endpoint)
         if self._configured:
             mtu = min([mtu, *(path for prefix, mask, path in self._configured if endpoint & mask == prefix)])
         reported = self._path_mtus.mtu(endpoint, boot=boot)
-        if reported is not None:
-            mtu = min(mtu, reported)
-        return max(LEAST, mtu) - _OVERHEADS[tunnel.encapsulation.protocol, tunnel.udp]
+        if reported is not None and reported < mtu:
+            mtu = reported
+        return max(LEAST, mtu)
 
     def _begin(self, endpoint: int, key: int) -> None:
         others = self._ending_at.get(endpoint)
@@ -362,10 +393,6 @@ _OPENERS: Final = {
     gre.PROTOCOL: gre.decapsulate,
     minimal_encapsulation.PROTOCOL: minimal_encapsulation.decapsulate,
 }
-
-
-def _moved(before: Forward, after: Forward) -> bool:
-    return before.endpoint != after.endpoint or before.port != after.port
 
 
 def _is_tunnel_data(packet: bytes) -> bool:

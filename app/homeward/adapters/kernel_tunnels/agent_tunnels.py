@@ -7,6 +7,7 @@ The next life makes maps and programs of its own, fills them, and puts them in t
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import time
@@ -26,37 +27,35 @@ from homeward.adapters.kernel_tunnels.traffic_control import TrafficControl
 from homeward.model.errors import AdapterError, PlanError, Unavailable
 from homeward.model.names import REGISTRATION_PORT
 from homeward.model.tunnel_engine import TunnelEngine
+from homeward.model.values import quick
 
 _INGRESS: Final = "homeward_agent_in"
 _SHUT: Final = "homeward_shut"
 _PRIORITY: Final = 435
 _NANOSECONDS: Final = 1_000_000_000
 
-_KEY: Final = struct.Struct("!IIIIHH4s")
-_ENDS: Final = struct.Struct("!IIHH")
 _UNTIL: Final = struct.Struct("=Q")
 _REST: Final = struct.Struct("=HBBII")
 _ARRIVES: Final = struct.Struct("=QB7x")
-_CARRIERS: Final = {carrier: struct.pack("=I", carrier) for carrier in Carrier}
+_NO_PORT: Final = bytes(2)
+_ANY_LINK: Final = bytes(4)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
-class KernelTunnel:
-    """One home address's tunnel, addresses as numbers. `port` is the far end's where it is in UDP, 0 otherwise.
+class Leaving:
+    """The tunnel into which packets for a home address go; addresses and ports in the network's order.
 
-    `room` is the longest packet that goes in, in octets. It ends at the boot time `until`, in seconds, None for never.
-    `comes` says whether anything is taken out of it, `leaves` whether anything is put in.
+    `room` is the longest packet that goes in, in octets; it ends by itself at the boot time `until`, in seconds.
     """
 
-    home_address: int
-    far: int
+    home_address: bytes
     carrier: Carrier
+    far: bytes
+    port: bytes
     _: KW_ONLY
-    port: int
     room: int
-    until: float | None
-    comes: bool
-    leaves: bool
+    until: float
 
 
 class AgentTunnels:
@@ -68,7 +67,13 @@ class AgentTunnels:
 
     def __init__(self, near: IPv4Address, *, capacity: int, clamps: bool) -> None:
         self.capacity = capacity
-        self._near = int(near)
+        self._near = near.packed
+        port = REGISTRATION_PORT.to_bytes(2, "big")
+        self._tails = {
+            carrier: (_NO_PORT if carrier is Carrier.IPIP else port) + struct.pack("=I", carrier)
+            for carrier in Carrier
+        }
+        """What ends keys: our own port, and the carrier."""
         self._clamps = clamps
         self._allowed = allowed_engines()
         self._leaving: HashMap | None = None
@@ -147,34 +152,40 @@ class AgentTunnels:
 
     # --- entries ---------------------------------------------------------------------------------------------------
 
-    def put(self, tunnel: KernelTunnel) -> None:
-        """From the next packet on, this home address has this tunnel; what comes by another one still may."""
-        assert self._leaving is not None
+    def key(self, home_address: bytes, carrier: Carrier, far: bytes, port: bytes) -> bytes:
+        """Under this is written down what comes out of a tunnel from a home address, all in the network's order; the
+        far end's `port` is zero where the tunnel is not in UDP."""
+        return _ANY_LINK + home_address + far + self._near + port + self._tails[carrier]
+
+    def admit(self, key: bytes, until: float) -> None:
+        """From the next packet on take what comes out of this tunnel, until this boot time in seconds."""
         assert self._arriving is not None
-        if tunnel.comes:
-            self._arriving.put(self._key(tunnel), self._arrives(tunnel))
-        if tunnel.leaves:
-            self._leaving.put(tunnel.home_address.to_bytes(4, "big"), self._leaves(tunnel))
+        self._arriving.put(key, self._arrives(until))
 
-    def hold(self, home_address: int) -> None:
-        """From the next packet on, those for this home address go into the TUN device; never fails."""
-        assert self._leaving is not None
-        self._leaving.delete(home_address.to_bytes(4, "big"))
-
-    def refuse(self, tunnel: KernelTunnel) -> None:
-        """From the next packet on, those out of this tunnel go to the slow path; never fails."""
+    def refuse(self, *keys: bytes) -> None:
+        """From the next packet on leave what comes out of these tunnels to the slow path; never fails."""
         assert self._arriving is not None
-        self._arriving.delete(self._key(tunnel))
+        if len(keys) == 1:
+            self._arriving.delete(keys[0])
+        else:
+            self._arriving.delete_all(keys)
 
-    def fill(self, tunnels: Iterable[KernelTunnel]) -> None:
+    def lead(self, tunnel: Leaving) -> None:
+        """From the next packet on have those for this home address leave by this tunnel, and no other."""
+        assert self._leaving is not None
+        self._leaving.put(tunnel.home_address, self._leaves(tunnel))
+
+    def hold(self, home_address: bytes) -> None:
+        """From the next packet on have those for this home address go into the TUN device; never fails."""
+        assert self._leaving is not None
+        self._leaving.delete(home_address)
+
+    def fill(self, arriving: Iterable[tuple[bytes, float]], leaving: Iterable[Leaving]) -> None:
         """Many at once."""
         assert self._leaving is not None
         assert self._arriving is not None
-        known = list(tunnels)
-        self._arriving.put_all((self._key(each), self._arrives(each)) for each in known if each.comes)
-        self._leaving.put_all(
-            (each.home_address.to_bytes(4, "big"), self._leaves(each)) for each in known if each.leaves
-        )
+        self._arriving.put_all((key, self._arrives(until)) for key, until in arriving)
+        self._leaving.put_all((each.home_address, self._leaves(each)) for each in leaving)
 
     def counted(self) -> dict[tuple[str, TunnelEngine], tuple[int, int]]:
         """Packets and octets, by direction ("in", "out") and by what carried them."""
@@ -188,24 +199,17 @@ class AgentTunnels:
 
     # --- parts -----------------------------------------------------------------------------------------------------
 
-    def _key(self, tunnel: KernelTunnel) -> bytes:
-        near_port = REGISTRATION_PORT if tunnel.carrier is not Carrier.IPIP else 0
-        return _KEY.pack(
-            0, tunnel.home_address, tunnel.far, self._near, tunnel.port, near_port, _CARRIERS[tunnel.carrier]
-        )
+    def _arrives(self, until: float) -> bytes:
+        return _ARRIVES.pack(_boot_nanoseconds(until), self._clamps)
 
-    def _arrives(self, tunnel: KernelTunnel) -> bytes:
-        return _ARRIVES.pack(_boot_nanoseconds(tunnel.until), self._clamps)
-
-    def _leaves(self, tunnel: KernelTunnel) -> bytes:
+    def _leaves(self, tunnel: Leaving) -> bytes:
         kind = tunnel.room, tunnel.carrier
         rest = self._rests.get(kind)
         if rest is None:
-            rest = self._rests[kind] = _REST.pack(
-                tunnel.room, tunnel.carrier, self._clamps, 0, self._ipip_device
-            )
-        near_port = REGISTRATION_PORT if tunnel.carrier is not Carrier.IPIP else 0
-        ends = _ENDS.pack(tunnel.far, self._near, tunnel.port, near_port)
+            rest = _REST.pack(tunnel.room, tunnel.carrier, self._clamps, 0, self._ipip_device)
+            self._rests[kind] = rest
+        near_port = self._tails[tunnel.carrier][:2]
+        ends = tunnel.far + self._near + tunnel.port + near_port
         return _UNTIL.pack(_boot_nanoseconds(tunnel.until)) + ends + rest
 
     def _load_ingress(self, device: int) -> int:
@@ -258,5 +262,5 @@ def remove_all() -> None:
         control.close()
 
 
-def _boot_nanoseconds(until: float | None) -> int:
-    return NEVER if until is None else int(until * _NANOSECONDS)
+def _boot_nanoseconds(until: float) -> int:
+    return NEVER if until == math.inf else int(until * _NANOSECONDS)

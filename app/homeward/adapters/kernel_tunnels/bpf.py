@@ -8,7 +8,7 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from enum import IntEnum
 from itertools import islice
 from typing import Final
@@ -23,11 +23,21 @@ _SYSTEM_CALLS: Final = {
     "s390x": 351,
     "i686": 357,
 }
-_MAP_CREATE, _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _LOAD, _UPDATE_BATCH = 0, 1, 2, 3, 4, 5, 26
+_MAP_CREATE, _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _LOAD, _UPDATE_BATCH, _DELETE_BATCH = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    26,
+    27,
+)
 _HASH, _ARRAY_PER_PROCESSOR = 1, 6
 _LOG_OCTETS: Final = 1 << 18
 _ATTRIBUTE_OCTETS: Final = 128
 _BATCH: Final = 4096
+_COUNT_AT: Final = 32  # in the attributes of such a call
 _NO_PREALLOCATION: Final = 1
 
 _library = ctypes.CDLL(None, use_errno=True)
@@ -150,6 +160,24 @@ class HashMap:
         self._key_buffer.raw = key
         if _library.syscall(self._number, _DELETE, self._key_block, _ATTRIBUTE_OCTETS) < 0:
             assert ctypes.get_errno() == errno.ENOENT, errno.errorcode.get(ctypes.get_errno())
+
+    def delete_all(self, keys: Collection[bytes]) -> None:
+        """The same for many, in few calls; never fails."""
+        left = list(keys)
+        while left:
+            some = ctypes.create_string_buffer(b"".join(left[:_BATCH]), self._key * min(len(left), _BATCH))
+            count, at = min(len(left), _BATCH), ctypes.addressof(some)
+            block = ctypes.create_string_buffer(
+                struct.pack("=QQQQIIQQ", 0, 0, at, 0, count, self.descriptor, 0, 0), _ATTRIBUTE_OCTETS
+            )
+            if _library.syscall(self._number, _DELETE_BATCH, block, _ATTRIBUTE_OCTETS) < 0:
+                # It ends at the first key that is not there, having counted; an older kernel knows no such call.
+                count = (
+                    struct.unpack_from("=I", block, _COUNT_AT)[0] if ctypes.get_errno() == errno.ENOENT else 0
+                )
+                self.delete(left[count])
+                count += 1
+            left = left[count:]
 
     def keys(self) -> Iterator[bytes]:
         """All keys; meant for a map that does not change meanwhile."""
