@@ -20,7 +20,7 @@ from homeward.adapters import kernel_tunnels
 from homeward.adapters.kernel_tunnels.shortcut import Shortcut
 from homeward.model.plan import EMPTY_PLAN, Held
 from homeward.model.tunnel_engine import TunnelEngine
-from tests.world.stations import CARE_OF, HOME, PEER, ROUTER, Stations, eventually
+from tests.world.stations import AGENT, CARE_OF, HOME, PEER, ROUTER, Stations, eventually
 from tests.world.ways import BY_NAME, Ways, application, heard, to_application
 
 pytestmark = pytest.mark.root
@@ -198,6 +198,25 @@ async def test_nothing_leaves_with_an_address_that_the_link_has_lost(
     await eventually(lambda: ways.shortcut.leads)
     past = ways.shortcut.counted()[0]
     assert await goes(ways, 9) == past + 1
+
+
+async def test_it_sends_from_where_the_registrations_are_sent_from_now(ways: Ways) -> None:
+    """A socket whose link was taken away under it is made anew when the next request is due."""
+    ways.registrations._shut(ways.registrations._sockets[ways.clear])
+    ways.registrations.send(ways.clear, AGENT, b"\1renewal", ttl=255)
+    assert ways.tunnel.engine is BPF
+    ways.forget()
+    with application() as sender:
+        sender.sendto(b"x", (str(PEER), 9))
+        await eventually(lambda: ways.look() or ways.frames)
+    receiver = ways.registrations._sockets[ways.clear].receiver
+    assert receiver is not None
+    now = receiver.getsockname()[1]
+    assert now != ways.ports[ways.clear]
+    assert {frame[UDP].sport for frame in ways.frames if UDP in frame} == {now}
+    assert ways.shortcut.counted()[0] == 1
+    ways.ports[ways.clear] = now
+    assert await comes(ways)
 
 
 @pytest.mark.parametrize("size", [4, 1440, 4000])

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
 from scapy.packet import Packet, Raw
 
-from homeward.adapters.kernel_tunnels import Carrier, Ends, KernelTunnels, Side
+from homeward.adapters.kernel_tunnels import Carrier, Ends, KernelTunnels
 from homeward.adapters.tunnel_device import open_tun
 from homeward.model.errors import WireError
 from homeward.model.nat_traversal import TunnelKind
@@ -112,7 +112,7 @@ def stations() -> AsyncIterator[Stations]:
 async def bench(stations: Stations) -> AsyncIterator[Bench]:
     device = open_tun("hw0")
     stations.laptop.ip("link set hw0 up")
-    kernel = KernelTunnels(Side.MOBILE_NODE)
+    kernel = KernelTunnels()
     kernel.open(socket.if_nametoindex("hw0"))
     for carrier in Carrier:
         ports = {} if carrier is Carrier.IPIP else {"far_port": 434, "near_port": PORT}

@@ -52,6 +52,7 @@ class Ways:
         self.shortcut = Shortcut(allowed=frozenset({engine}) if engine is not None else None)
         self.tunnel = TunnelDevice(datagrams=self.registrations, shortcut=self.shortcut)
         self.registrations.on_tunnel_data = self.tunnel.take_datagram
+        self.registrations.on_new_port = self.tunnel.follow_port
         self.reported: list[DatagramReceived] = []
         self.registrations.start(self.reported.append)
         self.home_links = ArpHomeLinks()

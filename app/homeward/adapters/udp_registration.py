@@ -120,6 +120,8 @@ class UdpRegistrations:
     def __init__(self, tunnel_device: Callable[[IPv4Address], str | None]) -> None:
         self.on_tunnel_data: Callable[[DatagramReceived, int], None] = lambda datagram, service: None
         """Called with each MIP Tunnel Data message that came in, and the type of service of its packet."""
+        self.on_new_port: Callable[[], None] = lambda: None
+        """Called when a socket that a tunnel uses was made anew, and has another port."""
         self._tunnel_device = tunnel_device
         self._observer: Callable[[DatagramReceived], None] | None = None
         self._sockets: dict[Path, _Opened] = {}
@@ -213,6 +215,8 @@ class UdpRegistrations:
             raise _refusal(action, error) from error
         opened.receiver = receiver
         loop.add_reader(receiver, self._take, path, receiver)
+        if opened.leases:
+            self.on_new_port()
         if isinstance(path, ClearPath | VpnPath):
             # The request is not to wait for it.
             loop.call_soon(self._prick_ears, path, opened, link)

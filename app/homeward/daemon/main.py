@@ -131,6 +131,7 @@ async def _serve(options: argparse.Namespace) -> int:
     registrations = UdpRegistrations(engine.tunnel_device)
     tunnel = TunnelDevice(datagrams=registrations, shortcut=Shortcut())
     registrations.on_tunnel_data = tunnel.take_datagram
+    registrations.on_new_port = tunnel.follow_port
     plans = NetlinkPlans(
         tunnel, fence, switches=KernelSwitches(options.runtime), tunnel_device=engine.tunnel_device
     )

@@ -17,7 +17,7 @@ import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.packet import Raw
 
-from homeward.adapters.kernel_tunnels import Carrier, Ends, KernelTunnels, Side
+from homeward.adapters.kernel_tunnels import Carrier, Ends, KernelTunnels
 from homeward.adapters.kernel_tunnels.netlink import CREATE, NESTED, REPLACE, Netlink, attribute, number, text
 from homeward.adapters.tunnel_device import open_tun, set_mtu
 from homeward.model.names import HOME_DEVICE, MARK_TUNNEL
@@ -82,7 +82,7 @@ def device(stations: Stations) -> Iterator[int]:
 async def tunnels(stations: Stations, device: int) -> AsyncIterator[KernelTunnels]:
     """The fast path of that device, open to the home agent."""
     index = socket.if_nametoindex(HOME_DEVICE)
-    made = KernelTunnels(Side.MOBILE_NODE)
+    made = KernelTunnels()
     made.open(index)
     lead_into(PEER, index, made.route_program)
     made.watch(stations.link)
@@ -244,7 +244,7 @@ async def test_there_is_one_such_device_and_another_programs_is_left_alone(
     stations: Stations, device: int
 ) -> None:
     stations.laptop.ip("link add theirs type ipip external")
-    tunnels = KernelTunnels(Side.MOBILE_NODE)
+    tunnels = KernelTunnels()
     tunnels.open(socket.if_nametoindex(HOME_DEVICE))
     assert tunnels.engine_for(Carrier.IPIP) is TunnelEngine.TUN
     assert tunnels.engine_for(Carrier.UDP) is TunnelEngine.BPF

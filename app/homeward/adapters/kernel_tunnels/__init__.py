@@ -10,7 +10,7 @@ It is a shortcut past a TUN device and the process behind it, the slow path, whi
 
 So holding a home address's packets is one entry less, and opening its way one more; neither waits for anything.
 
-On a mobile node the fast path does not outlive the daemon: where the laptop is has to be decided anew whenever it may
+On a laptop the fast path does not outlive the daemon: where the laptop is has to be decided anew whenever it may
 have moved, and a dead, stuck or sleeping process decides nothing. So it is good for ALIVE seconds at a time, of a clock
 that counts sleep, and prolonged by a timer; after that everything goes into the TUN device, and waits there.
 """
@@ -21,7 +21,6 @@ import asyncio
 import os
 import struct
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from ipaddress import IPv4Address
 from typing import Final
@@ -40,11 +39,11 @@ from homeward.model.tunnel_engine import TunnelEngine
 __all__ = ["IPIP_DEVICE", "NEVER", "Carrier", "Ends", "KernelTunnels", "Side", "allowed_engines"]
 
 ALIVE: Final = 3.0
-"""Seconds for which a mobile node's fast path goes on by itself."""
+"""Seconds for which a laptop's fast path goes on by itself."""
 
 _PROLONGED_EVERY: Final = 1.0
-_INGRESS_NAMES: Final = {Side.MOBILE_NODE: "homeward_in", Side.AGENT: "homeward_agent_in"}
-_PRIORITIES: Final = {Side.MOBILE_NODE: 434, Side.AGENT: 435}
+_INGRESS: Final = "homeward_in"
+_PRIORITY: Final = 434
 _SHUT: Final = "homeward_shut"
 _CAPACITY: Final = 16
 _ALLOWED: Final = "HOMEWARD_ENGINES"
@@ -59,20 +58,12 @@ def allowed_engines() -> frozenset[TunnelEngine]:
 
 
 class KernelTunnels:
-    """The fast path of one TUN device. Not thread-safe; nothing in it waits.
+    """The fast path of a laptop's TUN device. Not thread-safe; nothing in it waits.
 
-    `capacity` is how many home addresses there can be. Methods raise PlanError, NotPermitted and Unavailable.
+    Methods raise PlanError, NotPermitted and Unavailable. An agent's are in `agent_tunnels`.
     """
 
-    def __init__(
-        self,
-        side: Side,
-        *,
-        capacity: int = _CAPACITY,
-        allowed: frozenset[TunnelEngine] | None = None,
-    ) -> None:
-        self._side = side
-        self._capacity = capacity
+    def __init__(self, *, allowed: frozenset[TunnelEngine] | None = None) -> None:
         self._allowed = allowed_engines() if allowed is None else allowed
         self._control: TrafficControl | None = None
         self._leaving: HashMap | None = None
@@ -92,20 +83,17 @@ class KernelTunnels:
         if not self._allowed & {TunnelEngine.BPF, TunnelEngine.IPIP}:
             raise Unavailable("opening the fast path", "only the engine tun is allowed")
         try:
-            self._leaving = HashMap("hw_leaving", key=4, value=LEAVING.octets, entries=self._capacity)
-            # While a home address moves, what is still under way comes by its former tunnel.
+            self._leaving = HashMap("hw_leaving", key=4, value=LEAVING.octets, entries=_CAPACITY)
             self._arriving = HashMap(
-                "hw_arriving", key=Arriving.OCTETS, value=ARRIVING.octets, entries=2 * self._capacity
+                "hw_arriving", key=Arriving.OCTETS, value=ARRIVING.octets, entries=_CAPACITY
             )
-            leaving, arriving, alive = self._leaving.descriptor, self._arriving.descriptor, None
-            if self._side is Side.MOBILE_NODE:
-                self._alive = HashMap("hw_alive", key=4, value=8, entries=1)
-                alive = self._alive.descriptor
+            self._alive = HashMap("hw_alive", key=4, value=8, entries=1)
+            leaving, alive = self._leaving.descriptor, self._alive.descriptor
             self._route_program = load_program(
-                ProgramKind.ROUTE, "homeward_out", outward(leaving, self._side, alive)
+                ProgramKind.ROUTE, "homeward_out", outward(leaving, Side.MOBILE_NODE, alive)
             )
-            self._ingress_program = self._load_ingress(arriving, device, alive)
-            self._control = TrafficControl(_PRIORITIES[self._side])
+            self._ingress_program = self._load_ingress(self._arriving.descriptor, device, alive)
+            self._control = TrafficControl(_PRIORITY)
             self._ipip_device = self._open_ipip_device() if TunnelEngine.IPIP in self._allowed else 0
         except AdapterError:
             self.close()
@@ -130,8 +118,8 @@ class KernelTunnels:
 
     def remove(self) -> None:
         """Take from links what this or an earlier life attached, and the device; open or not, it ends with `close`."""
-        control = self._control or TrafficControl(_PRIORITIES[self._side])
-        control.detach_everywhere(_INGRESS_NAMES[self._side])
+        control = self._control or TrafficControl(_PRIORITY)
+        control.detach_everywhere(_INGRESS)
         with suppress(AdapterError):
             control.delete_device(IPIP_DEVICE)
         if control is not self._control:
@@ -160,38 +148,26 @@ class KernelTunnels:
 
     def watch(self, link: int) -> None:
         """Have the program see what comes in by the link with this index, unless it does; others can detach it."""
-        control, name = self._open_control(), _INGRESS_NAMES[self._side]
-        if link not in self._links or not control.is_attached(link, name):
-            control.attach(link, self._ingress_program, name)
+        control = self._open_control()
+        if link not in self._links or not control.is_attached(link, _INGRESS):
+            control.attach(link, self._ingress_program, _INGRESS)
             self._links.add(link)
 
     def leave(self, link: int) -> None:
         """Let the link be as it was; never fails."""
         self._links.discard(link)
         with suppress(AdapterError):
-            self._open_control().detach(link, _INGRESS_NAMES[self._side])
+            self._open_control().detach(link, _INGRESS)
 
     # --- entries ---------------------------------------------------------------------------------------------------
 
-    def lead(
-        self,
-        home_address: IPv4Address,
-        ends: Ends,
-        *,
-        room: int,
-        mark: int = 0,
-        clamps: bool = False,
-        until: int = NEVER,
-    ) -> None:
+    def lead(self, home_address: IPv4Address, ends: Ends, *, room: int, mark: int = 0) -> None:
         """From the next packet on, those of this home address leave by this tunnel and no other.
 
-        `room` is the longest packet that goes in, in octets; the outer packets get `mark`; `clamps` leaves segments
-        that open a connection to the slow path; `until` is the end by itself, in nanoseconds of boot time.
+        `room` is the longest packet that goes in, in octets; the outer packets get `mark`.
         """
         assert self._leaving is not None
-        entry = entries.leaving(
-            ends, room=room, mark=mark, device=self._ipip_device, clamps=clamps, until=until
-        )
+        entry = entries.leaving(ends, room=room, mark=mark, device=self._ipip_device, clamps=False)
         self._prolong()
         self._leaving.put(home_address.packed, entry)
 
@@ -200,40 +176,19 @@ class KernelTunnels:
         if self._leaving is not None:
             self._leaving.delete(home_address.packed)
 
-    def admit(
-        self,
-        home_address: IPv4Address,
-        ends: Ends,
-        *,
-        clamps: bool = False,
-        ipsec: bool = False,
-        until: int = NEVER,
-    ) -> None:
-        """Take what comes out of this tunnel for, or at an agent from, this home address.
+    def admit(self, home_address: IPv4Address, ends: Ends, *, ipsec: bool = False) -> None:
+        """Take what comes out of this tunnel for this home address.
 
         With `ipsec` it is what came out of the kernel's IPsec; without it, what did not.
         """
         assert self._arriving is not None
         self._prolong()
-        entry = entries.arriving(clamps=clamps, ipsec=ipsec, until=until)
-        self._arriving.put(ends.arriving(home_address), entry)
+        self._arriving.put(ends.arriving(home_address), entries.arriving(clamps=False, ipsec=ipsec))
 
     def refuse(self, home_address: IPv4Address, ends: Ends) -> None:
         """Take it no more; never fails."""
         if self._arriving is not None:
             self._arriving.delete(ends.arriving(home_address))
-
-    def fill(self, leaving: Iterable[tuple[bytes, bytes]], arriving: Iterable[tuple[bytes, bytes]]) -> None:
-        """Many entries at once, made by `entries`."""
-        assert self._leaving is not None
-        assert self._arriving is not None
-        self._leaving.put_all(leaving)
-        self._arriving.put_all(arriving)
-
-    @property
-    def ipip_device(self) -> int:
-        """The index of the kernel's `ipip` device, 0 where there is none."""
-        return self._ipip_device
 
     def counted(self, home_address: IPv4Address, ends: Ends) -> tuple[tuple[int, int], tuple[int, int]]:
         """Packets and octets that left since `lead`, and that came in since `admit`."""
@@ -244,7 +199,7 @@ class KernelTunnels:
         return entries.counted(left) if left else (0, 0), entries.counted(came) if came else (0, 0)
 
     def rest(self) -> None:
-        """At a mobile node: from the next packet on nothing passes, until the next `lead` or `admit`; never fails."""
+        """From the next packet on nothing passes, until the next `lead` or `admit`; never fails."""
         if self._prolonging is not None:
             self._prolonging.cancel()
             self._prolonging = None
@@ -256,9 +211,8 @@ class KernelTunnels:
         return self._open_control().kind_of(link)
 
     def _prolong(self) -> None:
-        """Say that somebody is alive who decides, and go on saying so. Needs a running event loop at a mobile node."""
-        if self._alive is None:
-            return
+        """Say that somebody is alive who decides, and go on saying so. Needs a running event loop."""
+        assert self._alive is not None
         until = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + int(ALIVE * 1e9)
         self._alive.put(bytes(4), struct.pack("=Q", until))
         if self._prolonging is not None:
@@ -267,13 +221,12 @@ class KernelTunnels:
 
     # --- parts -----------------------------------------------------------------------------------------------------
 
-    def _load_ingress(self, arriving: int, device: int, alive: int | None) -> int:
+    def _load_ingress(self, arriving: int, device: int, alive: int) -> int:
         """A kernel that cannot tell what came out of IPsec has none, and needs not be asked."""
-        name = _INGRESS_NAMES[self._side]
 
         def load(*, tells_ipsec: bool) -> int:
-            code = inward(arriving, self._side, device, alive, tells_ipsec=tells_ipsec)
-            return load_program(ProgramKind.TRAFFIC_CONTROL, name, code)
+            code = inward(arriving, Side.MOBILE_NODE, device, alive, tells_ipsec=tells_ipsec)
+            return load_program(ProgramKind.TRAFFIC_CONTROL, _INGRESS, code)
 
         try:
             return load(tells_ipsec=True)

@@ -18,7 +18,6 @@ from typing import Final
 
 from homeward.adapters.kernel_tunnels import KernelTunnels, ipsec_policies
 from homeward.adapters.kernel_tunnels.entries import Carrier, Ends
-from homeward.adapters.kernel_tunnels.parts import Side
 from homeward.adapters.kernel_tunnels.route_news import NEWS, News, read
 from homeward.adapters.kernel_tunnels.tunnel_route import Hop, TunnelRoutes
 from homeward.model.access import ClearPath
@@ -51,7 +50,7 @@ class Shortcut:
     def __init__(self, *, allowed: frozenset[TunnelEngine] | None = None) -> None:
         self.on_ready: Callable[[], None] = lambda: None
         """Called when the tunnel that was prepared can be carried again, after a time when it could not."""
-        self._kernel = KernelTunnels(Side.MOBILE_NODE, allowed=allowed)
+        self._kernel = KernelTunnels(allowed=allowed)
         self._device = 0
         self._routes: TunnelRoutes | None = None
         self._watches: list[socket.socket] = []

@@ -249,6 +249,13 @@ class TunnelDevice:
         else:
             self._shortcut.abandon()
 
+    def follow_port(self) -> None:
+        """A registration socket was made anew: the shortcut has to send from where it is now."""
+        outlet = self._outlet
+        if outlet is not None and isinstance(outlet.way, Tunnelled) and outlet.way.udp:
+            self._prepare_shortcut(outlet, outlet.way, outlet.device)
+            self._take_shortcut()
+
     def _take_shortcut(self) -> None:
         """Have packets go past the device from now on. What is in it already goes first, where that has an end."""
         if self._outlet is None or self._retry is not None or not self._shortcut.may_lead:
