@@ -12,7 +12,9 @@ import pytest
 from homeward.lab.access import Cable
 from homeward.lab.build import Builder, check_machine, laptop_addresses
 from homeward.lab.errors import LabError
+from homeward.lab.host import Host
 from homeward.lab.state import LabState
+from homeward.lab.topology import LAPTOP
 from homeward.model.status import ClientState
 from tests.lab.laptop import Laptop, Status, address_of
 from tests.lab.wiretap import Tap, tap_on_cable
@@ -74,6 +76,10 @@ def move(lab: LabState) -> Callable[[str], str]:
         deadline = time.monotonic() + 10
         while not (addresses := laptop_addresses(lab)):
             assert time.monotonic() < deadline, f"no address in {network} after 10 s"
+            time.sleep(0.02)
+        # The DHCP client sets the address first, and the route a moment later.
+        while not Host(lab, LAPTOP).run("ip", "-4", "route", "show", "default").stdout:
+            assert time.monotonic() < deadline, f"no route in {network} after 10 s"
             time.sleep(0.02)
         return addresses[0]
 
