@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
-from itertools import count
+from itertools import count, product
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +25,7 @@ from homeward.agents.ingress import TrustedNetworks
 from homeward.agents.policy import AgentPolicy, ReverseTunnels
 from homeward.agents.shortcut import Shortcut
 from homeward.model.inputs import DeadlinePassed
+from homeward.model.nat_traversal import UdpTunnelCode, UdpTunnelReply, UdpTunnelRequest
 from homeward.model.profile import ReplayStyle
 from homeward.model.registration import (
     LIFETIME_INFINITE,
@@ -34,7 +35,7 @@ from homeward.model.registration import (
     Spi,
 )
 from homeward.model.revocation import RevocationSupport
-from homeward.wire import authenticator, plain_registration, registration, relay
+from homeward.wire import authenticator, plain_registration, registration, relay, udp_tunnel
 from homeward.wire.decoded import Authentication, DecodedRequest
 from homeward.wire.extensions import Extension
 from homeward.wire.revocation_support import encode_support
@@ -94,6 +95,12 @@ policies = st.builds(
     st.sampled_from([60, 1800, LIFETIME_INFINITE]),
     st.sampled_from([None, None, "home"]),
 )
+tunnels = st.none() | st.builds(
+    UdpTunnelRequest,
+    force=st.sampled_from([False, False, False, True]),
+    through_foreign_agent=st.booleans(),
+    kind=st.sampled_from([0, 0, 4, 47, 55, 99]),
+)
 supports = st.none() | st.builds(RevocationSupport, st.integers(0, (1 << 32) - 1), inform=st.booleans())
 
 
@@ -139,14 +146,30 @@ ODDITIES: dict[str, dict[str, object]] = {
     "padded": {"tail": b"\0"},
     "with more behind": {"tail": bytes.fromhex("920101")},
     "said twice": {"times": 2},
+    "with a tunnel forced": {"tunnel": UdpTunnelRequest(force=True)},
+    "with a tunnel of GRE": {"tunnel": UdpTunnelRequest(kind=47)},
+    "with a tunnel past the foreign agent": {"tunnel": UdpTunnelRequest(through_foreign_agent=True)},
+    "with a tunnel, and damaged there": {"tunnel": UdpTunnelRequest(), "reserved": 1},
+    "with a tunnel through a NAT": {"tunnel": UdpTunnelRequest(), "source": NAT},
+    "with a tunnel to a foreign agent": {"tunnel": UdpTunnelRequest(), "flags": RequestFlags(0)},
 }
 OF_DATAGRAM = ("source", "interface", "unicast")
+
+
+def extensions_of(
+    tunnel: UdpTunnelRequest | None, support: RevocationSupport | None, reserved: int = 0
+) -> list[Extension]:
+    """What a mobile node says of tunnels in UDP and of revocation, in its order."""
+    wish, said = udp_tunnel.encode_request(tunnel), encode_support(support)
+    asked = [Extension(wish[0], wish[3:-1] + bytes([reserved]), sub_type=0)] if wish else []
+    return asked + ([Extension(said[0], said[2:])] if said else [])
 
 
 def datagram(
     now: float,
     algorithm: AuthenticationAlgorithm = AuthenticationAlgorithm.HMAC_SHA256,
     support: RevocationSupport | None = None,
+    tunnel: UdpTunnelRequest | None = None,
     care_of: IPv4Address = CARE_OF,
     oddities: Iterable[str] = (),
 ) -> RequestArrived:
@@ -157,10 +180,10 @@ def datagram(
         association, key=odd.pop("key", association.key), spi=odd.pop("spi", association.spi)
     )
     tail, times, skew = odd.pop("tail", b""), odd.pop("times", 1), odd.pop("skew", 0.0)
+    odd_tunnel, reserved = odd.pop("tunnel", tunnel), odd.pop("reserved", 0)
     around = {"source": care_of} | {name: odd.pop(name) for name in OF_DATAGRAM if name in odd}
     asked = request(**{"identification": stamp(now + skew), "care_of_address": care_of, **odd})
-    said = encode_support(support)
-    wishes = [Extension(said[0], said[2:])] * times if said else []
+    wishes = extensions_of(odd_tunnel, support, reserved) * times
     payload = octets(asked, association, covered=wishes)
     if tail == b"proof":
         payload = authenticator.authenticate(payload, FOREIGN_SA, by=relay.FOREIGN_HOME)
@@ -205,6 +228,7 @@ class TwinsMachine(RuleBasedStateMachine):
     @rule(
         algorithm=st.sampled_from(AuthenticationAlgorithm),
         support=supports,
+        tunnel=tunnels,
         care_of=st.sampled_from([CARE_OF, ELSEWHERE]),
         oddities=st.sets(st.sampled_from(sorted(ODDITIES)), max_size=2),
     )
@@ -212,10 +236,11 @@ class TwinsMachine(RuleBasedStateMachine):
         self,
         algorithm: AuthenticationAlgorithm,
         support: RevocationSupport | None,
+        tunnel: UdpTunnelRequest | None,
         care_of: IPv4Address,
         oddities: set[str],
     ) -> None:
-        self.arrive(datagram(self.now, algorithm, support, care_of, oddities))
+        self.arrive(datagram(self.now, algorithm, support, tunnel, care_of, oddities))
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
@@ -265,10 +290,10 @@ class TwinsMachine(RuleBasedStateMachine):
 )
 def test_each_oddity_alone(odd: str, changes: dict[str, object]) -> None:
     policy = replace(POLICY, **{"networks": NETWORKS, "nodes": NODES, **changes})  # type: ignore[arg-type]
-    for support in (None, RevocationSupport(0x1000)):
+    for tunnel, support in ((None, None), (UdpTunnelRequest(), RevocationSupport(0x1000))):
         twins = Twins(policy)
         for now, oddities in ((1.0, [odd]), (20.0, []), (30.0, [odd]), (30.0, [odd]), (40.0, [])):
-            twins.handle(datagram(now, support=support, oddities=oddities), now)
+            twins.handle(datagram(now, support=support, tunnel=tunnel, oddities=oddities), now)
             assert twins.with_it.bindings() == twins.without.bindings()
         twins.handle(Drain(True), 50.0)
         twins.handle(datagram(51.0, oddities=[odd]), 51.0)
@@ -288,16 +313,15 @@ TestShortcut.settings = settings(max_examples=80, stateful_step_count=40)
         st.ip_addresses(v=4),
         st.floats(0, 1e6),
     ),
+    tunnels,
     supports,
     st.sampled_from(AuthenticationAlgorithm),
     st.binary(max_size=8),
 )
-def test_what_is_read_is_what_the_codec_reads(asked, support, algorithm, tail) -> None:  # type: ignore[no-untyped-def]
-    said = encode_support(support)
-    wishes = [Extension(said[0], said[2:])] if said else []
-    payload = octets(asked, KEYS[algorithm], covered=wishes) + tail
+def test_what_is_read_is_what_the_codec_reads(asked, tunnel, support, algorithm, tail) -> None:  # type: ignore[no-untyped-def]
+    payload = octets(asked, KEYS[algorithm], covered=extensions_of(tunnel, support)) + tail
     plain = plain_registration.read(payload)
-    assert (plain is None) == bool(tail)
+    assert (plain is None) == (bool(tail) or (tunnel is not None and tunnel.force))
     if plain is not None:
         decoded = registration.decode(payload)
         assert isinstance(decoded, DecodedRequest)
@@ -306,7 +330,8 @@ def test_what_is_read_is_what_the_codec_reads(asked, support, algorithm, tail) -
         heard = plain.revocable
         message = decoded.message
         assert (None if message.revocation_support is None else message.revocation_support.timestamp) == heard
-        assert replace(message, revocation_support=None) == request(
+        assert plain.udp_tunnel == (message.udp_tunnel is not None)
+        assert replace(message, revocation_support=None, udp_tunnel=None) == request(
             lifetime=plain.lifetime,
             flags=RequestFlags(plain.flags),
             home_address=IPv4Address(plain.home_address),
@@ -325,12 +350,17 @@ def test_octets_that_are_read_can_be_decoded(payload: bytes) -> None:
 @given(
     st.integers(0, 0xFFFF),
     st.none() | st.integers(0, (1 << 32) - 1),
+    st.none() | st.just(UdpTunnelRequest()),
     st.sampled_from(AuthenticationAlgorithm),
 )
 def test_what_is_written_is_what_the_codec_writes(
-    lifetime: int, revocable: int | None, algorithm: AuthenticationAlgorithm
+    lifetime: int,
+    revocable: int | None,
+    tunnel: UdpTunnelRequest | None,
+    algorithm: AuthenticationAlgorithm,
 ) -> None:
-    asked = plain_registration.read(octets(request(1), KEYS[algorithm]))
+    payload = octets(request(1), KEYS[algorithm], covered=extensions_of(tunnel, None))
+    asked = plain_registration.read(payload)
     assert asked is not None
     reply = RegistrationReply(
         0,
@@ -339,6 +369,7 @@ def test_what_is_written_is_what_the_codec_writes(
         home_agent=AGENT,
         identification=stamp(1),
         trusted_networks_configured=True,
+        udp_tunnel=None if tunnel is None else UdpTunnelReply(UdpTunnelCode.DECLINED),
         revocation_support=None if revocable is None else RevocationSupport(revocable),
     )
     key = KEYS[algorithm].key.reveal()
@@ -350,7 +381,8 @@ def test_a_plain_request_takes_it() -> None:
     shortcut = Twins(replace(POLICY, nodes=NODES)).with_it._shortcut
     moments = count(1.0)
     for key in KEYS.values():
-        for support in (None, RevocationSupport(5)):
+        for tunnel, support in product((None, UdpTunnelRequest()), (None, RevocationSupport(5))):
             now = next(moments)
-            payload = registration.encode_request(request(now, revocation_support=support), key)
+            asked = request(now, udp_tunnel=tunnel, revocation_support=support)
+            payload = registration.encode_request(asked, key)
             assert shortcut.grant(arrived(payload), after(now)) is not None
