@@ -174,13 +174,16 @@ def test_a_killed_agent_draws_no_packets(network: AgentNetwork, link: Link, tmp_
         first.kill()
         link.ask(AT_HOME)
         assert link.hear(0.1) == []
-    with running(network, tmp_path) as second:
-        link.ask(AT_HOME)
-        assert link.hear(0.1) == []
-        assert second.dump()["bindings"] == []
-        away.ask(home_address=AT_HOME)
+    with running(network, tmp_path) as second:  # which knows of the binding
         link.ask(AT_HOME)
         assert OUR_MAC in [each[ARP].hwsrc for each in link.hear(0.1)]
+        assert [each["home_address"] for each in second.dump()["bindings"]] == [str(AT_HOME)]
+        away.ask(lifetime=0, home_address=AT_HOME)
+        link.hear(0.1)
+        link.ask(AT_HOME)
+        assert link.hear(0.1) == []
+        away.ask(home_address=AT_HOME)
+        link.hear(0.1)
     link.ask(AT_HOME)
     assert link.hear(0.1) == []
     assert before in ("1\n", "2\n")
