@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The fast path by links that are made of others: one connection each way, carried by the kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from homeward.model.tunnel_engine import TunnelEngine
+from tests.component.test_moving_connection import Scene, Transfer
+from tests.world.stations import CARE_OF, ROUTER, Stations
+
+BPF, IPIP = TunnelEngine.BPF, TunnelEngine.IPIP
+MADE_OF = {
+    "bridge": ["link add eth0 type bridge", "link set wire0 master eth0 up"],
+    "bond": ["link add eth0 type bond mode active-backup", "link set wire0 master eth0"],
+    "vlan": ["link add link wire0 name eth0 type vlan id 7", "link set wire0 up"],
+}
+
+
+def build(stations: Stations, kind: str) -> None:
+    """What was eth0 is a part of it now."""
+    stations.laptop.batch(
+        "link set eth0 down", "link set eth0 name wire0", *MADE_OF[kind], "link set eth0 up"
+    )
+    stations.laptop.batch(
+        "addr flush dev wire0",
+        f"addr add {CARE_OF}/24 dev eth0",
+        f"route replace default via {ROUTER} dev eth0",
+    )
+    if kind == "vlan":
+        stations.agent.batch(
+            f"addr del {ROUTER}/24 dev lan0",
+            "link add link lan0 name lan7 type vlan id 7",
+            "link set lan7 up",
+            f"addr add {ROUTER}/24 dev lan7",
+        )
+    stations.link = socket.if_nametoindex("eth0")
+
+
+@pytest.mark.parametrize("kind", MADE_OF)
+@pytest.mark.parametrize(
+    "engine", [pytest.param(BPF, id="bpf"), pytest.param(IPIP, id="ipip", marks=pytest.mark.slow)]
+)
+async def test_a_connection_is_carried(tmp_path: Path, kind: str, engine: TunnelEngine) -> None:
+    with Stations() as stations:
+        build(stations, kind)
+        scene = Scene(stations, tmp_path, udp=engine is BPF, engine=engine)
+        await scene.apply(scene.clear)
+        assert scene.tunnel.engine is engine
+        transfer = Transfer()
+        await transfer.open(stations)
+        async with asyncio.timeout(20):
+            while transfer.arrived < 200_000:  # noqa: ASYNC110 - what is waited for happens in the kernel
+                await asyncio.sleep(0.01)
+        assert await transfer.finish()
+        assert (scene.tunnel.counted.sent, scene.tunnel.counted.received) == (0, 0)
+        await scene.close()
