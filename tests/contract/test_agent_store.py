@@ -324,7 +324,9 @@ def test_a_batch_that_is_not_understood_says_what_to_do(full: Path, batch: str) 
 
 
 def test_a_record_that_is_not_understood_says_what_to_do(full: Path) -> None:
-    opened(full).close()  # what was in the journal is settled then
+    before = opened(full)
+    before.settle(1000)
+    before.close()
     edit(full, "UPDATE memory SET record = x'ff'")
     store = opened(full)
     with pytest.raises(Unavailable, match="damaged: the record of"):

@@ -101,6 +101,7 @@ class AgentDriver:
         self._forwarding.on_lost = device_lost
         self._keeper.on_recovered = self._recovered
         policy = self._settings.policy
+        gc.disable()  # what is read and restored is no garbage, and looking for some takes a tenth of the time
         try:
             # The port first: whoever has it already keeps its device. Nothing is read from it before we wait below.
             self._listener.start(self._take_requests, self._take_data)
@@ -123,9 +124,11 @@ class AgentDriver:
             bindings = self._agent.binding_count()
             gc.freeze()  # what was read and restored stays
             gc.set_threshold(*_YOUNG)
+            gc.enable()
             log.info(entry("ready", address=policy.address, nodes=len(policy.nodes), bindings=bindings))
             await end.wait()
         finally:
+            gc.enable()
             self._stop()
         return not lost
 

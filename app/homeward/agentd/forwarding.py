@@ -43,8 +43,9 @@ _LONGEST: Final = 0xFFFF
 _ETHERNET_MTU: Final = 1500
 _ICMP_PER_SECOND: Final = 100.0
 _OUTSIDE: Final = "tunnel-packet-from-outside-interface"
-_SWEEP: Final = 0.25
-"""Seconds between two looks at which former tunnels are over: the kernel takes packets out of them that much longer."""
+_SWEEP: Final = 0.05
+"""Seconds between two looks at which former tunnels are over: the kernel takes packets out of them that much longer. At
+thousands of moves a second a longer one would end so many at once that requests had to wait for it."""
 _HOST: Final = 32
 _LOOPBACK: Final = "lo"
 

@@ -38,9 +38,9 @@ _LARGEST_LOG: Final = 64 << 20
 """When the log is longer although it was just written back, commits wait for the moment that it takes to begin anew."""
 _PATIENCE: Final = 5.0  # seconds to wait for another connection of this process
 
-_MOST_UNSETTLED: Final = 200_000
-"""So many memories may be in the journal; then each commit settles twice as many as it brings."""
-_UNSETTLED: Final = 1024
+_MOST_UNSETTLED: Final = 24 << 20
+"""So many octets may be in the journal, some 200,000 memories; then each commit settles twice as many as it brings."""
+_UNSETTLED: Final = 128 << 10
 """So many may stay there for good."""
 
 _APPEND: Final = "INSERT INTO journal (records) VALUES (?)"
@@ -50,6 +50,7 @@ _SETTLE: Final = (
 )
 _FORGET: Final = "DELETE FROM journal WHERE number <= ?"
 _JOURNAL: Final = "SELECT number, records FROM journal ORDER BY number"
+_JOURNAL_OCTETS: Final = "SELECT coalesce(sum(length(records)), 0) FROM journal"
 _MARK: Final = "REPLACE INTO mark (one, boot_id, horizon, floor, ahead) VALUES (1, ?, ?, ?, ?)"
 _MARKED: Final = "SELECT boot_id, horizon, floor, ahead FROM mark"
 
@@ -94,7 +95,7 @@ class SqliteAgentStore:
             self._writer = _connect(self._path)
             _set_up(self._writer, self._path)
             self._flusher = _connect(self._path)
-            self._settle_all(self._writer)
+            (self._unsettled,) = self._writer.execute(_JOURNAL_OCTETS).fetchone()
             found = self._writer.execute(_MARKED).fetchone()
         return None if found is None else Mark(*found)
 
@@ -102,7 +103,7 @@ class SqliteAgentStore:
         """All that is kept. Unavailable when any of it is not as it was written."""
         assert self._writer is not None
         with _explained(f"read the store {self._path}", self._path):
-            journalled = _journalled(self._writer)  # nothing, in a store that was just opened
+            journalled = _journalled(self._writer)
             for identity, record in self._writer.execute("SELECT identity, record FROM memory"):
                 if identity not in journalled:
                     yield decode(identity, record)
@@ -114,24 +115,25 @@ class SqliteAgentStore:
         records = [(memory.identity, encode(memory)) for memory in memories]
         if not records:
             return
+        batch = pack(records)
         with self._transaction() as writer:
-            writer.execute(_APPEND, (pack(records),))
-        self._unsettled += len(records)
+            writer.execute(_APPEND, (batch,))
+        self._unsettled += len(batch)
         if self._unsettled > _MOST_UNSETTLED:
             self.settle(2 * len(records))
 
     def settle(self, count: int) -> bool:
         """Put what is longest in the journal where it belongs; whether enough is left to go on. Unavailable."""
-        done, last = 0, None
+        done, octets, last = 0, 0, None
         with self._transaction() as writer:
             for number, records in writer.execute(_JOURNAL):
                 batch = list(unpack(records))
                 writer.executemany(_SETTLE, batch)
-                done, last = done + len(batch), number
+                done, octets, last = done + len(batch), octets + len(records), number
                 if done >= count:
                     break
             writer.execute(_FORGET, (last,))
-        self._unsettled -= done
+        self._unsettled -= octets
         return self._unsettled > _UNSETTLED
 
     def mark(self, mark: Mark) -> None:
@@ -170,17 +172,6 @@ class SqliteAgentStore:
         if self._lock is not None:  # last: closing it drops SQLite's own locks on the file as well
             os.close(self._lock)
             self._lock = None
-
-    def _settle_all(self, writer: sqlite3.Connection) -> None:
-        """What the life before left in the journal."""
-        left = _journalled(writer)
-        if left:
-            with self._transaction():
-                writer.executemany(
-                    _SETTLE, sorted(left.items())
-                )  # in their order, so that each page is met once
-                writer.execute("DELETE FROM journal")
-            self._unsettled = 0
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -28,8 +28,10 @@ log: Final = logging.getLogger("mip")
 
 def run(config: Path) -> int:
     """Serve until a signal ends it. ProfileError where the configuration is wrong."""
+    gc.disable()  # until it runs: a hundred thousand nodes are no garbage
     settings = load(config)
-    gc.freeze()  # a hundred thousand nodes are no garbage, and need not be looked through again and again
+    gc.enable()
+    gc.freeze()  # nor need they be looked through again and again
     start_logging()
     try:
         return asyncio.run(_serve(settings))
