@@ -15,14 +15,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address
 from typing import Final, assert_never
 
 from homeward.adapters.netlink_routes.forwarding import ForwardingRoutes, Prefix
 from homeward.adapters.netlink_routes.rtnetlink import link_mtu
 from homeward.adapters.nftables.tunnel_errors import TunnelErrors
-from homeward.adapters.tunnel_device import open_tun
+from homeward.adapters.tunnel_device import open_tun, read_packets, write_packets
 from homeward.agentd.inside_links import InsideLinks
 from homeward.agentd.kernel_forwarding import KernelForwarding, Traffic
 from homeward.agentd.listener import TunnelDatagram
@@ -30,7 +30,7 @@ from homeward.agentd.log import entry
 from homeward.agentd.metrics import Metrics
 from homeward.agentd.noted import Noted
 from homeward.agentd.settings import AGENT_DEVICE, AGENT_TABLE, AgentSettings
-from homeward.agentd.tunnel_sockets import TunnelSockets
+from homeward.agentd.tunnel_sockets import Arrived, TunnelSockets
 from homeward.agents.agent_events import Forward, StopForwarding
 from homeward.agents.path_mtu import AGE, LEAST
 from homeward.agents.tunnels import Dropped, TellSender, TunnelPacket, TunnelTable
@@ -39,7 +39,6 @@ from homeward.model.errors import AdapterError
 log: Final = logging.getLogger("links")
 
 _BATCH: Final = 64
-_LONGEST: Final = 0xFFFF
 _ETHERNET_MTU: Final = 1500
 _ICMP_PER_SECOND: Final = 100.0
 _OUTSIDE: Final = "tunnel-packet-from-outside-interface"
@@ -77,7 +76,9 @@ class Forwarding:
         self._table = self._new_table(_ETHERNET_MTU)
         self.routes = ForwardingRoutes(AGENT_DEVICE)
         self._errors = TunnelErrors(AGENT_TABLE)
-        self._sockets = TunnelSockets(self._address, on_packet=self._take_packet, on_error=self._take_error)
+        self._sockets = TunnelSockets(
+            self._address, on_packets=self._take_packets, on_errors=self._take_errors
+        )
         self._device: int | None = None
         self._holds_device = False
         self._kernel = KernelForwarding(settings, inside, self.routes, metrics=metrics, boot=boot)
@@ -101,7 +102,7 @@ class Forwarding:
         """
         narrowest = max(LEAST, min((link_mtu(link) for link in self._inside.names), default=_ETHERNET_MTU))
         self._table = self._new_table(narrowest)
-        self._device = open_tun(AGENT_DEVICE)
+        self._device = open_tun(AGENT_DEVICE, offload=True)
         self._holds_device = True
         self.routes.bring_up(mtu=narrowest, forward_from=self._inside.names)
         self._silence_errors()
@@ -189,7 +190,7 @@ class Forwarding:
                 self._metrics.counts["keepalives-answered"] += 1
                 self._send((outcome,))
             case bytes():
-                self._give_to_kernel(outcome)
+                self._give_to_kernel((outcome,))
             case _:
                 assert_never(outcome)
         return True
@@ -197,11 +198,10 @@ class Forwarding:
     # --- to mobile nodes ---
 
     def _take_from_device(self) -> None:
-        for _ in range(_BATCH):
-            if self._device is None:
-                return
+        taken = 0
+        while taken < _BATCH and self._device is not None:
             try:
-                packet = os.read(self._device, _LONGEST)
+                packets = read_packets(self._device)
             except BlockingIOError:
                 return
             except OSError as error:  # EBADFD: the device was deleted
@@ -209,7 +209,9 @@ class Forwarding:
                 self._let_go()
                 self.on_lost()
                 return
-            self._send_to_node(packet)
+            taken += len(packets) or 1
+            for packet in packets:
+                self._send_to_node(packet)
 
     def _send_to_node(self, packet: bytes) -> None:
         outcome = self._table.outbound(packet, self._boot())
@@ -235,29 +237,33 @@ class Forwarding:
 
     # --- from mobile nodes ---
 
-    def _take_packet(self, packet: bytes, link: int) -> None:
-        if not self._inside.has(link):
-            self._note(_OUTSIDE, outer_source=_source(packet), link=link)
-            return
-        inner = self._table.inbound(packet, self._boot())
-        if isinstance(inner, Dropped):
-            self._note(
-                inner.value, direction="in", outer_source=_source(packet), inner_source=_source(packet[20:])
-            )
-            return
-        self._give_to_kernel(inner)
+    def _take_packets(self, packets: Sequence[Arrived]) -> None:
+        taken_out: list[bytes] = []
+        for packet, link in packets:
+            if not self._inside.has(link):
+                self._note(_OUTSIDE, outer_source=_source(packet), link=link)
+                continue
+            inner = self._table.inbound(packet, self._boot())
+            if isinstance(inner, Dropped):
+                outer_source, inner_source = _source(packet), _source(packet[20:])
+                self._note(inner.value, direction="in", outer_source=outer_source, inner_source=inner_source)
+            else:
+                taken_out.append(inner)
+        self._give_to_kernel(taken_out)
 
-    def _give_to_kernel(self, inner: bytes) -> None:
+    def _give_to_kernel(self, inner: Sequence[bytes]) -> None:
         assert self._device is not None
-        try:
-            os.write(self._device, inner)
-        except OSError as error:
-            self._note("device-refused", cause=error.strerror)
-        else:
-            self._metrics.counts["packets-in"] += 1
-            self._metrics.counts["octets-in"] += len(inner)
+        written = write_packets(self._device, inner)
+        if written.error is not None:
+            self._note("device-refused", cause=written.error.strerror)
+        self._metrics.counts["packets-in"] += written.packets
+        self._metrics.counts["octets-in"] += written.octets
 
     # --- ICMP from within the tunnels ---
+
+    def _take_errors(self, packets: Sequence[Arrived]) -> None:
+        for packet, link in packets:
+            self._take_error(packet, link)
 
     def _take_error(self, packet: bytes, link: int) -> None:
         message = packet[(packet[0] & 0x0F) * 4 :]

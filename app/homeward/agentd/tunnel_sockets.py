@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Final
@@ -26,20 +26,25 @@ _ONLY_ERRORS: Final = 0xFFFFFFFF & ~(1 << _UNREACHABLE | 1 << _TIME_EXCEEDED)
 
 _text = lru_cache(maxsize=1024)(str)  # of an address, for each packet
 
+Arrived = tuple[bytes, int]
+"""A packet, and the index of the link that it came by."""
+Take = Callable[[Sequence[Arrived]], None]
+
 
 class TunnelSockets:
-    """Gives `on_packet` each tunnel packet from its outer header on, and `on_error` each whole ICMP packet."""
+    """Gives `on_packets` the tunnel packets, from the outer header on, that have come until now, in their order, and
+    `on_errors` the whole ICMP packets."""
 
     def __init__(
         self,
         address: IPv4Address,
         *,
-        on_packet: Callable[[bytes, int], None],
-        on_error: Callable[[bytes, int], None],
+        on_packets: Take,
+        on_errors: Take,
     ) -> None:
         self._address = address
-        self._on_packet = on_packet
-        self._on_error = on_error
+        self._on_packets = on_packets
+        self._on_errors = on_errors
         self._arrivals: list[socket.socket] = []
         self._departures: socket.socket | None = None
         self._icmp: socket.socket | None = None
@@ -50,11 +55,11 @@ class TunnelSockets:
         self._departures = _raw_socket(socket.IPPROTO_RAW, self._address)
         self._icmp = open_tunnel_socket(self._address, whole=False, protocol=socket.IPPROTO_ICMP)
         self._icmp.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", _ONLY_ERRORS))
-        self._watch(self._icmp, self._on_error)
+        self._watch(self._icmp, self._on_errors)
         for protocol in sorted(protocols):
             made = open_tunnel_socket(self._address, protocol=protocol)
             self._arrivals.append(made)
-            self._watch(made, self._on_packet)
+            self._watch(made, self._on_packets)
 
     def send(self, packet: TunnelPacket) -> None:
         """Send a tunnel packet, which has its outer header. Raises OSErrors."""
@@ -76,18 +81,18 @@ class TunnelSockets:
         self._arrivals = []
         self._departures = self._icmp = None
 
-    def _watch(self, raw: socket.socket, take: Callable[[bytes, int], None]) -> None:
+    def _watch(self, raw: socket.socket, take: Take) -> None:
         def take_all() -> None:
+            arrived: list[Arrived] = []
             for _ in range(_BATCH):
                 try:
-                    packet, link = receive_packet(raw)
+                    arrived.append(receive_packet(raw))
                 except BlockingIOError:
-                    return
+                    break
                 except OSError:
                     continue
-                take(packet, link)
-                if raw.fileno() < 0:  # the taker closed us
-                    return
+            if arrived:
+                take(arrived)
 
         asyncio.get_running_loop().add_reader(raw, take_all)
 

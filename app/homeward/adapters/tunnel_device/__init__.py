@@ -15,11 +15,12 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 from typing import Final
 
 from homeward.adapters.tunnel_device.counters import TunnelCounters
+from homeward.adapters.tunnel_device.offload import read_packets, write_packet, write_packets
 from homeward.adapters.tunnel_device.outlets import (
     Datagrams,
     Opened,
@@ -54,8 +55,11 @@ __all__ = [
     "TunnelDevice",
     "open_tun",
     "open_tunnel_socket",
+    "read_packets",
     "receive_packet",
     "set_mtu",
+    "write_packet",
+    "write_packets",
 ]
 
 QUEUE_PACKETS: Final = 512
@@ -126,7 +130,7 @@ class TunnelDevice:
         """Make the device, or take it over from a life before; packets are held from now on. Raises as `open_tun`."""
         self._home_address = home_address.packed
         if self._fd is None:
-            self._fd = open_tun(self.name)
+            self._fd = open_tun(self.name, offload=True)
             self._set_mtu(HELD_MTU)
             asyncio.get_running_loop().add_reader(self._fd, self._take_from_device)
         self._shortcut.attach(socket.if_nametoindex(self.name))
@@ -315,25 +319,31 @@ class TunnelDevice:
     def _read_device(self) -> bool:
         """Put what has come into the device behind what waits, and whether the device is there still."""
         assert self._fd is not None
-        for _ in range(_BATCH):
+        taken = 0
+        while taken < _BATCH:
             try:
-                packet = os.read(self._fd, LONGEST)
+                packets = read_packets(self._fd)
             except BlockingIOError:
                 break
             except OSError:  # EBADFD: somebody deleted the device
                 self._lose_device()
                 return False
-            if not self._is_ours(packet):
-                packet = self._led_back(packet)
-                if not self._is_ours(packet):
-                    self.counted.refused_out += 1
-                    continue
-                self.counted.led_back += 1
-                self.counted.led_back_octets += len(packet)
-            if len(self._queue) == self._queue.maxlen:
-                self.counted.dropped += 1
-            self._queue.append(packet)
+            taken += len(packets) or 1
+            for packet in packets:
+                self._put_behind(packet)
         return True
+
+    def _put_behind(self, packet: bytes) -> None:
+        if not self._is_ours(packet):
+            packet = self._led_back(packet)
+            if not self._is_ours(packet):
+                self.counted.refused_out += 1
+                return
+            self.counted.led_back += 1
+            self.counted.led_back_octets += len(packet)
+        if len(self._queue) == self._queue.maxlen:
+            self.counted.dropped += 1
+        self._queue.append(packet)
 
     def _led_back(self, packet: bytes) -> bytes:
         """What is in a tunnel packet of the shortcut's that found no way and came back into the device."""
@@ -360,7 +370,7 @@ class TunnelDevice:
         outlet, queue = self._outlet, self._queue
         if outlet is None or self._retry is not None:
             return
-        for _ in range(_BATCH):
+        for _ in range(2 * _BATCH):  # more than one reading brings, or the queue would only grow
             if not queue:
                 break
             packet = queue[0]
@@ -399,7 +409,7 @@ class TunnelDevice:
         if packet[9] == _TCP and packet[6] & _DONT_FRAGMENT and self._fd is not None:
             speaker = outlet.speaker or IPv4Address(ip_in_ip.inner_destination(packet))
             try:
-                os.write(self._fd, fragmentation_needed(packet, self._mtu, speaker))
+                write_packet(self._fd, fragmentation_needed(packet, self._mtu, speaker))
             except OSError:
                 pass  # the device is down: nobody is there to be told
 
@@ -424,15 +434,15 @@ class TunnelDevice:
     # --- inwards ---------------------------------------------------------------------------------------------------
 
     def _take_from_path(self, outlet: Outlet, receiver: socket.socket) -> None:
+        arrived: list[bytes] = []
         for _ in range(_BATCH):
             try:
-                self._admit(outlet, outlet.receive(receiver))
-            except BlockingIOError:
-                return
+                arrived.append(outlet.receive(receiver))
             except WireError:
                 self.counted.refused_in += 1
             except OSError:
-                return  # an ICMP error about an earlier packet, or the link went down: nothing was received
+                break  # none, an ICMP error about an earlier packet, or the link went down: nothing was received
+        self._admit(outlet, arrived)
 
     def take_datagram(self, datagram: DatagramReceived, service: int) -> None:
         """MIP Tunnel Data arrived on a registration socket, in a packet with this type of service."""
@@ -443,23 +453,21 @@ class TunnelDevice:
             self.counted.refused_in += 1
             return
         try:
-            self._admit(outlet, outlet.open_datagram(datagram, service))
+            self._admit(outlet, (outlet.open_datagram(datagram, service),))
         except WireError:
             self.counted.refused_in += 1
 
-    def _admit(self, outlet: Outlet, inner: bytes) -> None:
-        """Pass a packet that the outlet vouches for on to the applications, if it is for us."""
+    def _admit(self, outlet: Outlet, arrived: Sequence[bytes]) -> None:
+        """Pass packets that the outlet vouches for on to the applications, those that are for us."""
         held = self._outlet is None or (outlet is not self._outlet and outlet is not self._before)
-        if held or self._fd is None or ip_in_ip.inner_destination(inner) != self._home_address:
-            self.counted.refused_in += 1
+        if held or self._fd is None:
+            self.counted.refused_in += len(arrived)
             return
-        try:
-            os.write(self._fd, inner)
-        except OSError:
-            self.counted.refused_in += 1
-        else:
-            self.counted.received += 1
-            self.counted.received_octets += len(inner)
+        ours = [inner for inner in arrived if ip_in_ip.inner_destination(inner) == self._home_address]
+        written = write_packets(self._fd, ours)
+        self.counted.refused_in += len(arrived) - written.packets
+        self.counted.received += written.packets
+        self.counted.received_octets += written.octets
 
     # --- closing ---------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import struct
 from ipaddress import IPv4Address
 from typing import Final
 
+from homeward.adapters.tunnel_device.offload import IFF_VNET_HDR, set_offloads
 from homeward.model.errors import NotPermitted, PlanError, Unavailable
 from homeward.wire import ip_in_ip
 from homeward.wire.socket_options import (
@@ -37,8 +38,11 @@ _SIOCGIFMTU = 0x8921
 _SIOCSIFMTU = 0x8922
 
 
-def open_tun(name: str) -> int:
-    """A file descriptor of the persistent TUN device of that name, made if it is not there; non-blocking, no headers.
+def open_tun(name: str, *, offload: bool = False) -> int:
+    """A file descriptor of the persistent TUN device of that name, made if it is not there; non-blocking.
+
+    With `offload` each packet has the header that `offload` knows; without, none. How an earlier life had opened the
+    device does not matter: the kernel takes both, the header and what it may leave to us, from who opens it last.
 
     Raises Unavailable without a TUN driver, NotPermitted, and PlanError (EBUSY) while another program holds it.
     """
@@ -48,7 +52,9 @@ def open_tun(name: str) -> int:
     except OSError as error:
         raise _refusal(action, error) from error
     try:
-        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))
+        flags = _IFF_TUN | _IFF_NO_PI | (IFF_VNET_HDR if offload else 0)
+        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+        set_offloads(fd, on=offload)
         fcntl.ioctl(fd, _TUNSETPERSIST, 1)
     except OSError as error:
         os.close(fd)
