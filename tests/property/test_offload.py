@@ -23,14 +23,17 @@ options = st.sampled_from([[], TIMES])
 def segment(
     data: bytes, *, seq: int = 1, flags: str = "A", id: int = 0, options: object = (), **changed: object
 ) -> bytes:
-    ip = {"id": id, "flags": "DF", **ENDS, **{k: v for k, v in changed.items() if k in ("tos", "ttl", "src", "dst")}}
+    ip = {
+        "id": id,
+        "flags": "DF",
+        **ENDS,
+        **{k: v for k, v in changed.items() if k in ("tos", "ttl", "src", "dst")},
+    }
     tcp = {"sport": 5, "dport": 6, "ack": 9, "window": 77, **changed.get("tcp", {})}  # type: ignore[dict-item]
     return bytes(IP(**ip) / TCP(seq=seq & 0xFFFFFFFF, flags=flags, options=list(options), **tcp) / Raw(data))  # type: ignore[call-overload]
 
 
-def stream(
-    data: bytes, size: int, *, seq: int, id: int, options: object, last: str = "A"
-) -> list[bytes]:
+def stream(data: bytes, size: int, *, seq: int, id: int, options: object, last: str = "A") -> list[bytes]:
     found = []
     for at in range(0, len(data), size):
         flags = last if at + size >= len(data) else "A"
@@ -61,7 +64,11 @@ def test_cut_makes_what_scapy_makes(data: bytes, size: int, seq: int, id: int, o
     assert list(cut(whole, size)) == stream(data, size, seq=seq, id=id, options=options, last="PA")
 
 
-@given(st.binary(min_size=1, max_size=600), st.integers(1, 80), st.sampled_from(["A", "PA", "FA", "CA", "EA", "CPA"]))
+@given(
+    st.binary(min_size=1, max_size=600),
+    st.integers(1, 80),
+    st.sampled_from(["A", "PA", "FA", "CA", "EA", "CPA"]),
+)
 def test_flags_stand_where_they_belong(data: bytes, size: int, flags: str) -> None:
     parts = [IP(part)[TCP].flags for part in cut(segment(data, flags=flags), size)]
     for flag in flags:
@@ -91,7 +98,11 @@ def test_a_stream_is_joined_and_comes_apart_as_it_was(
     assert back == sent
 
 
-@given(st.lists(st.tuples(datas, st.integers(0, 3), st.sampled_from(["A", "PA", "FA", "SA", "RA", "UA"])), max_size=12))
+@given(
+    st.lists(
+        st.tuples(datas, st.integers(0, 3), st.sampled_from(["A", "PA", "FA", "SA", "RA", "UA"])), max_size=12
+    )
+)
 def test_no_packet_is_lost_or_overtaken(parts: list[tuple[bytes, int, str]]) -> None:
     sent, seq = [], 1
     for data, gap, flags in parts:

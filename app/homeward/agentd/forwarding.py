@@ -210,21 +210,24 @@ class Forwarding:
                 self.on_lost()
                 return
             taken += len(packets) or 1
-            for packet in packets:
-                self._send_to_node(packet)
+            if packets:
+                self._send_to_node(packets)
 
-    def _send_to_node(self, packet: bytes) -> None:
-        outcome = self._table.outbound(packet, self._boot())
-        match outcome:
-            case tuple():
-                self._metrics.counts["octets-out"] += len(packet)
-                self._send(outcome)
-            case TellSender():
-                self._tell_sender(outcome)
-            case Dropped():
-                self._note(outcome.value, direction="out")
-            case _:
-                assert_never(outcome)
+    def _send_to_node(self, packets: Sequence[bytes]) -> None:
+        """One packet, or the segments that one was cut into."""
+        for packet, outcome in zip(
+            packets, self._table.outbound_segments(packets, self._boot()), strict=True
+        ):
+            match outcome:
+                case tuple():
+                    self._metrics.counts["octets-out"] += len(packet)
+                    self._send(outcome)
+                case TellSender():
+                    self._tell_sender(outcome)
+                case Dropped():
+                    self._note(outcome.value, direction="out")
+                case _:
+                    assert_never(outcome)
 
     def _send(self, packets: tuple[TunnelPacket, ...]) -> None:
         for packet in packets:
@@ -239,11 +242,14 @@ class Forwarding:
 
     def _take_packets(self, packets: Sequence[Arrived]) -> None:
         taken_out: list[bytes] = []
+        boot, inside = self._boot(), 0  # for all that has come by now
         for packet, link in packets:
-            if not self._inside.has(link):
-                self._note(_OUTSIDE, outer_source=_source(packet), link=link)
-                continue
-            inner = self._table.inbound(packet, self._boot())
+            if link != inside or not inside:
+                if not self._inside.has(link):
+                    self._note(_OUTSIDE, outer_source=_source(packet), link=link)
+                    continue
+                inside = link
+            inner = self._table.inbound(packet, boot)
             if isinstance(inner, Dropped):
                 outer_source, inner_source = _source(packet), _source(packet[20:])
                 self._note(inner.value, direction="in", outer_source=outer_source, inner_source=inner_source)

@@ -10,7 +10,6 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -23,8 +22,6 @@ _ICMP_FILTER: Final = 1
 _UNREACHABLE: Final = 3
 _TIME_EXCEEDED: Final = 11
 _ONLY_ERRORS: Final = 0xFFFFFFFF & ~(1 << _UNREACHABLE | 1 << _TIME_EXCEEDED)
-
-_text = lru_cache(maxsize=1024)(str)  # of an address, for each packet
 
 Arrived = tuple[bytes, int]
 """A packet, and the index of the link that it came by."""
@@ -47,6 +44,8 @@ class TunnelSockets:
         self._on_errors = on_errors
         self._arrivals: list[socket.socket] = []
         self._departures: socket.socket | None = None
+        self._latest: IPv4Address | None = None
+        self._to = ("", 0)
         self._icmp: socket.socket | None = None
 
     def open(self, protocols: Iterable[int]) -> None:
@@ -64,7 +63,9 @@ class TunnelSockets:
     def send(self, packet: TunnelPacket) -> None:
         """Send a tunnel packet, which has its outer header. Raises OSErrors."""
         assert self._departures is not None
-        self._departures.sendto(packet.octets, (_text(packet.endpoint), 0))
+        if packet.endpoint is not self._latest:
+            self._latest, self._to = packet.endpoint, (str(packet.endpoint), 0)
+        self._departures.sendto(packet.octets, self._to)
 
     def tell(self, sender: IPv4Address, message: bytes) -> None:
         """Send an ICMP message. Raises OSErrors."""

@@ -5,7 +5,7 @@ The kernel routes. Packets for bound home addresses reach us with their TTL alre
 host's duty is (R-285), and what we take out of a tunnel it forwards like any other packet. So TTLs are left alone here.
 """
 
-from collections.abc import ItemsView, Sequence
+from collections.abc import ItemsView, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
@@ -100,6 +100,7 @@ class TunnelTable:
         self._tunnels: dict[int, Record] = {}
         self._ending_at: dict[int, int | set[int]] = {}
         """By far end: the home address whose tunnel ends there, or all of them (agents' ends are shared)."""
+        self._latest: tuple[Record, int, Forward] | None = None
         self._lingering = Lingering()
         self._path_mtus = PathMtus()
         self._changed: set[int] = set()
@@ -179,7 +180,12 @@ class TunnelTable:
 
     def _tunnel(self, home_address: int) -> Forward | None:
         record = self._tunnels.get(home_address)
-        return None if record is None else tunnel_of(home_address, record)
+        if record is None:
+            return None
+        latest = self._latest  # packets come in trains, and a record is not read anew for each
+        if latest is None or latest[0] is not record or latest[1] != home_address:
+            latest = self._latest = record, home_address, tunnel_of(home_address, record)
+        return latest[2]
 
     def _former(self, home_address: int, boot: float) -> Forward | None:
         record = self._lingering.get(home_address, boot)
@@ -205,6 +211,23 @@ class TunnelTable:
             return self._enclose(self._clamped(packet, room), tunnel, room)
         except WireError:  # too long to be encapsulated at all
             return Dropped.MALFORMED
+
+    def outbound_segments(
+        self, segments: Sequence[bytes], boot: float
+    ) -> Iterator[tuple[TunnelPacket, ...] | TellSender | Dropped]:
+        """The same for what was one packet until it was cut: alike in all that rules and the outer header go by."""
+        first = self.outbound(segments[0], boot)
+        yield first
+        outer, length = b"", len(segments[0])
+        if isinstance(first, tuple) and len(first) == 1:
+            octets, endpoint = first[0].octets, first[0].endpoint
+            if octets[9] == ip_in_ip.PROTOCOL and octets[ip_in_ip.OVERHEAD :] == segments[0]:
+                outer = octets[: ip_in_ip.OVERHEAD]
+        for segment in segments[1:]:
+            if outer and len(segment) == length:
+                yield (TunnelPacket(outer + segment, endpoint),)
+            else:
+                yield self.outbound(segment, boot)
 
     def inbound(self, packet: bytes, boot: float = 0.0) -> bytes | Dropped:
         """The packet inside a tunnel packet that was addressed to us, if its sender may use that tunnel (R-202).

@@ -229,10 +229,12 @@ def _joinable(packet: bytes) -> int:
     header = _IP + (packet[32] >> 4) * 4
     if packet[6:8] != _ONLY_DONT_FRAGMENT or not _SHORTEST <= header < len(packet):
         return 0
-    if packet[2] << 8 | packet[3] != len(packet) or int.from_bytes(packet[:_IP], "big") % 0xFFFF:
+    if packet[2] << 8 | packet[3] != len(packet):
         return 0
-    # From the addresses on: the pseudo-header's other part is the protocol and the length.
-    return 0 if (_number(packet[12:]) + _TCP + len(packet) - _IP) % 0xFFFF else header
+    # Both sums in one: that of the IP header is zero if it is right, and with the addresses, the protocol and the
+    # length the rest is what TCP's checksum is made of.
+    whole = _number(packet) + int.from_bytes(packet[12:20], "big") + _TCP + len(packet) - _IP
+    return header if whole % 0xFFFF == 0 else 0
 
 
 def _number(octets: bytes) -> int:
