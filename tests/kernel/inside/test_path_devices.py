@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fast path by links that are made of others: one connection each way, carried by the kernel."""
+"""The fast path by links that are made of others, or have no MAC header: one connection each way, by the kernel."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from homeward.model.tunnel_engine import TunnelEngine
 from tests.component.test_moving_connection import Scene, Transfer
+from tests.world.namespaces import Namespace
 from tests.world.stations import CARE_OF, ROUTER, Stations
 
 BPF, IPIP = TunnelEngine.BPF, TunnelEngine.IPIP
@@ -21,12 +23,18 @@ MADE_OF = {
 }
 
 
-def build(stations: Stations, kind: str) -> None:
+WITHOUT_MAC_HEADER = "no MAC header"
+
+
+def build(stations: Stations, between: Namespace, kind: str) -> None:
     """What was eth0 is a part of it now."""
+    stations.laptop.batch("link set eth0 down", "link set eth0 name wire0")
+    if kind == WITHOUT_MAC_HEADER:
+        lay_tunnel(stations, between)
+    else:
+        stations.laptop.batch(*MADE_OF[kind])
     stations.laptop.batch(
-        "link set eth0 down", "link set eth0 name wire0", *MADE_OF[kind], "link set eth0 up"
-    )
-    stations.laptop.batch(
+        "link set eth0 up",
         "addr flush dev wire0",
         f"addr add {CARE_OF}/24 dev eth0",
         f"route replace default via {ROUTER} dev eth0",
@@ -41,13 +49,28 @@ def build(stations: Stations, kind: str) -> None:
     stations.link = socket.if_nametoindex("eth0")
 
 
-@pytest.mark.parametrize("kind", MADE_OF)
+def lay_tunnel(stations: Stations, between: Namespace) -> None:
+    """Both ends of a GRE tunnel, whose packets travel where neither the laptop nor its fence is."""
+    between.batch(
+        "addr add 192.0.2.1/32 dev lo",
+        "addr add 192.0.2.2/32 dev lo",
+        "link add eth0 mtu 1500 type gre local 192.0.2.1 remote 192.0.2.2",
+        "link add lan1 mtu 1500 type gre local 192.0.2.2 remote 192.0.2.1",
+        f"link set eth0 netns {stations.laptop.path}",
+        f"link set lan1 netns {stations.agent.path}",
+    )
+    stations.agent.batch(
+        f"addr del {ROUTER}/24 dev lan0", "link set lan1 up", f"addr add {ROUTER}/24 dev lan1"
+    )
+
+
+@pytest.mark.parametrize("kind", [*MADE_OF, WITHOUT_MAC_HEADER])
 @pytest.mark.parametrize(
     "engine", [pytest.param(BPF, id="bpf"), pytest.param(IPIP, id="ipip", marks=pytest.mark.slow)]
 )
 async def test_a_connection_is_carried(tmp_path: Path, kind: str, engine: TunnelEngine) -> None:
-    with Stations() as stations:
-        build(stations, kind)
+    with closing(Namespace()) as between, Stations() as stations:
+        build(stations, between, kind)
         scene = Scene(stations, tmp_path, udp=engine is BPF, engine=engine)
         await scene.apply(scene.clear)
         assert scene.tunnel.engine is engine
