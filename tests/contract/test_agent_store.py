@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 
 from homeward.adapters.sqlite_agent_store import VERSION, SqliteAgentStore, check, make_safe
 from homeward.adapters.sqlite_agent_store import store as sqlite_store
-from homeward.adapters.sqlite_agent_store.records import decode, encode, pack, unpack
+from homeward.adapters.sqlite_agent_store.records import pack, unpack
 from homeward.model.agent_memory import KeptBinding, KeptRevocationPeer, Memory
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.errors import Unavailable
+from homeward.model.memory_records import MemoryRecord, decode, encode, record_plain
 from homeward.ports.agent_store import AgentStore, Mark
 from tests.world.fake_agent_store import FakeAgentStore
 
@@ -70,6 +71,13 @@ def store(request: pytest.FixtureRequest, path: Path) -> Iterator[AgentStore]:
 
 def kept(store: AgentStore) -> dict[str, Memory]:
     return {memory.identity: memory for memory in store.memories()}
+
+
+def test_a_record_is_kept_as_the_memory_that_it_is(store: AgentStore) -> None:
+    store.open()
+    store.save([MemoryRecord(BOUND.identity, encode(BOUND)), NONCES])
+    store.save([MemoryRecord(GONE.identity, encode(GONE)), replace(BOUND, stamp=STAMP + 1)])
+    assert kept(store) == {each.identity: each for each in (replace(BOUND, stamp=STAMP + 1), NONCES, GONE)}
 
 
 def test_a_new_store_knows_nothing(store: AgentStore) -> None:
@@ -158,6 +166,42 @@ memories = st.builds(
 @given(memories)
 def test_every_memory_has_a_record(memory: Memory) -> None:
     assert decode(memory.identity, encode(memory)) == memory
+
+
+@given(bindings, st.integers(0, 2**96 - 1), st.none() | st.tuples(st.integers(0, 65535), words, words))
+def test_a_plain_record_is_that_of_the_memory(
+    binding: KeptBinding, stamp: int, peer: tuple[int, int, int] | None
+) -> None:
+    end = binding.care_of_address
+    plain = replace(
+        binding,
+        endpoint=end,
+        encapsulation=Encapsulation.IP_IN_IP,
+        co_located=True,
+        udp=False,
+        port=None,
+        revocation=None
+        if peer is None
+        else KeptRevocationPeer(
+            end, peer[0], binding.spi, is_foreign_agent=False, announced=peer[1], heard=peer[2], inform=False
+        ),
+    )
+    record = record_plain(
+        str(plain.home_address),
+        int(plain.home_address),
+        int(end),
+        stamp=stamp,
+        node=plain.node.encode(),
+        spi=plain.spi,
+        identification=plain.identification,
+        lifetime=plain.lifetime,
+        since_wall=plain.since_wall,
+        reverse_tunnel=plain.reverse_tunnel,
+        peer=peer,
+    )
+    memory = Memory(str(plain.home_address), stamp, plain)
+    assert record == (memory.identity, encode(memory))
+    assert decode(*record) == memory
 
 
 @given(memories, st.data())

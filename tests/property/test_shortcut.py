@@ -208,12 +208,13 @@ class Twins:
         )
         shortcut = self.without._shortcut
         self.without._shortcut = Without(
-            policy, shortcut._reader, shortcut._stamps, is_home=shortcut._is_home
+            policy, shortcut._reader, shortcut._stamps, shortcut._ledger, is_home=shortcut._is_home
         )
 
     def handle(self, arrived: AgentInput, seconds: float) -> None:
-        done = self.with_it.handle(arrived, after(seconds))
-        assert done == self.without.handle(arrived, after(seconds))
+        at = after(seconds)
+        done = self.with_it.handle(arrived, at)
+        assert done == self.without.handle(arrived, at)
 
 
 class TwinsMachine(RuleBasedStateMachine):

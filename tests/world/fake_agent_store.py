@@ -8,6 +8,7 @@ from pathlib import Path
 
 from homeward.model.agent_memory import Memory
 from homeward.model.errors import Unavailable
+from homeward.model.memory_records import MemoryRecord, decode
 from homeward.ports.agent_store import Mark
 
 
@@ -30,10 +31,12 @@ class FakeAgentStore:
         self._may()
         yield from self._kept.values()
 
-    def save(self, memories: Collection[Memory]) -> None:
+    def save(self, memories: Collection[Memory | MemoryRecord]) -> None:
         self._may()
         self.commits += 1
-        self._kept |= {memory.identity: memory for memory in memories}
+        self._kept |= {
+            each.identity: decode(*each) if isinstance(each, MemoryRecord) else each for each in memories
+        }
 
     def settle(self, count: int) -> bool:
         self._may()

@@ -19,16 +19,20 @@ from homeward.agents.agent_events import (
     BindingChanged,
     Change,
     Forward,
+    PlainGrant,
     ProxyHomeAddress,
     Refused,
     ReleaseHomeAddress,
     Remember,
+    RequestArrived,
     RevocationEnded,
     SendReply,
     SendRevocation,
     StopForwarding,
 )
 from homeward.agents.bindings import Binding
+from homeward.agents.grants import binding_of, forward_of
+from homeward.agents.tunnel_records import Record
 from homeward.model.errors import AdapterError
 
 log: Final = logging.getLogger("mip")
@@ -78,8 +82,15 @@ class Doer:
         now = self._boot()
         if now - self._lines_since >= 1.0:
             self._lines_left, self._lines_since = _LINES, now
+        answers: list[tuple[RequestArrived, bytes]] = []
         datagrams: list[SendReply | SendRevocation] = []
+        tunnels: list[tuple[int, Record]] = []
         for effect in effects:
+            if isinstance(effect, PlainGrant):
+                self._lead(effect, tunnels)
+                answers.append((effect.arrived, effect.reply))
+                continue
+            self._lead_all(tunnels)
             match effect:
                 case SendReply() | SendRevocation():
                     datagrams.append(effect)
@@ -92,18 +103,44 @@ class Doer:
                 case ProxyHomeAddress() | ReleaseHomeAddress():
                     self._tell_home_link(effect)
                 case RevocationEnded():
-                    code = "revocation-acknowledged" if effect.acknowledged else "revocation-unanswered"
-                    self._metrics.counts[code] += 1
-                    log.info(entry(code, home_address=effect.home_address, peer=effect.peer))
+                    self._report_end(effect)
                 case Remember():
                     raise AssertionError("it is remembered before anything is carried out")
                 case _:
                     assert_never(effect)
+        self._lead_all(tunnels)
+        self._answer(answers)
         for datagram in datagrams:
             self._send(datagram)
 
+    def _lead(self, grant: PlainGrant, tunnels: list[tuple[int, Record]]) -> None:
+        """Add its tunnel to those that are still to be led, and report it."""
+        if self._unapplied or not self._forwarding.is_routed(grant.home_address):
+            self._lead_all(tunnels)
+            self._apply(forward_of(grant))
+        else:
+            tunnels.append((grant.home_address, Record(grant.tunnel)))
+        self._metrics.counts[_CHANGES[grant.change]] += 1
+        if self._lines_left:
+            self._log(grant.change, binding_of(grant))
+        else:
+            self._unlogged += 1
+
+    def _lead_all(self, tunnels: list[tuple[int, Record]]) -> None:
+        if tunnels:
+            self._forwarding.lead(tunnels)
+            tunnels.clear()
+
+    def _answer(self, answers: list[tuple[RequestArrived, bytes]]) -> None:
+        failures = self._listener.answer(answers)
+        for (_, octets), failure in zip(answers, failures, strict=True):
+            if failure is None:
+                self._metrics.replied(octets)
+            else:
+                self._note_link("reply-failed", cause=failure)
+
     def _send(self, effect: SendReply | SendRevocation) -> None:
-        is_reply = type(effect) is SendReply
+        is_reply = isinstance(effect, SendReply)
         try:
             self._listener.send(effect)
         except AdapterError as error:
@@ -133,17 +170,18 @@ class Doer:
             self._note_link("forwarding-failed", level=logging.ERROR, home_address=at, cause=error)
 
     def _report(self, effect: BindingChanged) -> None:
-        code = _CHANGES[effect.change]
-        self._metrics.counts[code] += 1
+        self._metrics.counts[_CHANGES[effect.change]] += 1
         if not self._lines_left:
             self._unlogged += 1
-            return
+        else:
+            self._log(effect.change, effect.binding)
+
+    def _log(self, change: Change, binding: Binding) -> None:
         self._lines_left -= 1
         unlogged, self._unlogged = self._unlogged, 0
-        binding = effect.binding
         log.info(
             entry(
-                code,
+                _CHANGES[change],
                 node=binding.node,
                 home_address=binding.home_address,
                 care_of_address=binding.care_of_address,
@@ -155,6 +193,11 @@ class Doer:
                 unlogged=unlogged or None,
             )
         )
+
+    def _report_end(self, effect: RevocationEnded) -> None:
+        code = "revocation-acknowledged" if effect.acknowledged else "revocation-unanswered"
+        self._metrics.counts[code] += 1
+        log.info(entry(code, home_address=effect.home_address, peer=effect.peer))
 
     def _complain(self, effect: Refused) -> None:
         self._note(

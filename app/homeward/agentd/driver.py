@@ -31,6 +31,7 @@ from homeward.agents.agent_events import (
     AgentEffect,
     AgentInput,
     Forward,
+    PlainGrant,
     ProxyHomeAddress,
     Remember,
     RequestArrived,
@@ -38,6 +39,7 @@ from homeward.agents.agent_events import (
     StopForwarding,
 )
 from homeward.agents.bindings import Binding
+from homeward.agents.grants import consequences
 from homeward.agents.home_agent import HomeAgent
 from homeward.model.inputs import DeadlinePassed
 
@@ -47,7 +49,7 @@ _LONGEST_SLEEP: Final = 30.0
 """Lifetimes run on while the machine sleeps and asyncio's clock does not: look at least this often, in seconds."""
 _SOONEST: Final = 0.001
 _RETRY: Final = 1.0
-_YOUNG: Final = (50_000, 20, 1000)
+_YOUNG: Final = (1000, 5, 2000)
 """Garbage is looked for this seldom: bindings come and go without cycles, and looking at all of 100,000 takes 0.1 s."""
 
 
@@ -220,12 +222,11 @@ class AgentDriver:
         if not self._keeper.may_accept(at):
             self._metrics.counts["request-not-remembered"] += len(batch)
             return
-        agent, effects = self.agent, list[AgentEffect]()
+        effects: list[AgentEffect] = []
         try:
-            for arrived in batch:
-                effects += agent.handle(arrived, at)
+            effects.extend(self.agent.handle_all(batch, at))
         finally:
-            self._finish(effects)
+            self._finish(effects)  # also what was decided before one of them failed
 
     def _take_data(self, arrived: TunnelDatagram) -> None:
         """Data of a tunnel in UDP. One that is half bound is shown to the agent, and may go through after that."""
@@ -257,8 +258,10 @@ class AgentDriver:
         for effect in effects:
             if type(effect) is Remember:
                 self._keeper.note(effect.memory)
-            else:
-                rest.append(effect)
+                continue
+            if type(effect) is PlainGrant:
+                self._keeper.note(effect.memory)
+            rest.append(effect)
         if self._keeper.commit():
             if self._waiting:
                 self._recovered()
@@ -273,7 +276,12 @@ class AgentDriver:
 
     def _without_memory(self, effects: Iterable[AgentEffect]) -> Iterator[AgentEffect]:
         """What may be done although a crash would undo it. Whoever asked is not answered, and asks again."""
-        for effect in effects:
+        spelled_out = (
+            each
+            for effect in effects
+            for each in (consequences(effect) if isinstance(effect, PlainGrant) else (effect,))
+        )
+        for effect in spelled_out:
             match effect:
                 case Forward() | ProxyHomeAddress():
                     self._waiting.setdefault(effect.home_address, []).append(effect)
@@ -296,9 +304,12 @@ class AgentDriver:
 
     def _arm(self) -> None:
         """Have one timer run until the next deadline; most batches leave it as it is."""
+        has_failed = self._doer.has_failed
+        if self._timer is not None and not has_failed and not self.agent.may_need_before(self._armed):
+            return
         now = self._boot()
         deadline = min(self.agent.next_deadline() or math.inf, now + _LONGEST_SLEEP)
-        if self._doer.has_failed:
+        if has_failed:
             deadline = min(deadline, now + _RETRY)
         if self._timer is not None:
             if self._armed <= deadline:  # it comes early at worst

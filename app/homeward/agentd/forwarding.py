@@ -33,7 +33,8 @@ from homeward.agentd.settings import AGENT_DEVICE, AGENT_TABLE, AgentSettings
 from homeward.agentd.tunnel_sockets import Arrived, TunnelSockets
 from homeward.agents.agent_events import Forward, StopForwarding
 from homeward.agents.path_mtu import AGE, LEAST
-from homeward.agents.tunnels import Dropped, TellSender, TunnelPacket, TunnelTable
+from homeward.agents.tunnel_records import Record
+from homeward.agents.tunnels import SLICE, Dropped, TellSender, TunnelPacket, TunnelTable
 from homeward.model.errors import AdapterError
 
 log: Final = logging.getLogger("links")
@@ -43,8 +44,7 @@ _ETHERNET_MTU: Final = 1500
 _ICMP_PER_SECOND: Final = 100.0
 _OUTSIDE: Final = "tunnel-packet-from-outside-interface"
 _SWEEP: Final = 0.05
-"""Seconds between two looks at which former tunnels are over: the kernel takes packets out of them that much longer. At
-thousands of moves a second a longer one would end so many at once that requests had to wait for it."""
+"""Seconds between two looks at which former tunnels are over: the kernel takes packets out of them that much longer."""
 _HOST: Final = 32
 _LOOPBACK: Final = "lo"
 
@@ -149,7 +149,7 @@ class Forwarding:
     def apply(self, change: Forward | StopForwarding) -> None:
         """Change where a home address's packets go; at once. Raises AdapterErrors, and then nothing is tunnelled."""
         address, boot = int(change.home_address), self._boot()
-        routed = self._is_routed(address)
+        routed = self.is_routed(address)
         if not routed and isinstance(change, Forward):
             self.routes.add((address, _HOST))
         closed = self._table.apply(change, boot)
@@ -159,7 +159,19 @@ class Forwarding:
         if self._sweeping is None and self._table.is_lingering:
             self._sweep_soon()
 
-    def _is_routed(self, address: int) -> bool:
+    def lead(self, tunnels: Sequence[tuple[int, Record]]) -> None:
+        """As `apply`, of IP-in-IP tunnels of home addresses that are routed here, all at once; never fails."""
+        table, boot = self._table, self._boot()
+        moves: list[tuple[int, Record | None, Record]] = []
+        closed: list[tuple[int, Record]] = []
+        for address, record in tunnels:
+            moves.append((address, table.record(address), record))
+            closed += table.lead(address, record, boot)
+        self._kernel.follow_all(moves, closed, boot)
+        if self._sweeping is None and table.is_lingering:
+            self._sweep_soon()
+
+    def is_routed(self, address: int) -> bool:
         """Whether a home address is in the network that is led here anyway."""
         return address & self._home_mask == self._home_network
 
@@ -168,7 +180,7 @@ class Forwarding:
         network = self._settings.home_network
         found = set() if network is None else {(int(network.network_address), network.prefixlen)}
         return found.union(
-            (address, _HOST) for address, _ in self._table.items() if not self._is_routed(address)
+            (address, _HOST) for address, _ in self._table.items() if not self.is_routed(address)
         )
 
     def take_datagram(self, arrived: TunnelDatagram) -> bool:
@@ -306,14 +318,15 @@ class Forwarding:
 
     # --- what time brings ---
 
-    def _sweep_soon(self) -> None:
-        self._sweeping = asyncio.get_running_loop().call_later(_SWEEP, self._sweep)
+    def _sweep_soon(self, pause: float = _SWEEP) -> None:
+        self._sweeping = asyncio.get_running_loop().call_later(pause, self._sweep)
 
     def _sweep(self) -> None:
         self._sweeping = None
-        self._kernel.close(self._table.pop_closed(self._boot()))
+        closed = self._table.pop_closed(self._boot())
+        self._kernel.close(closed)
         if self._table.is_lingering:
-            self._sweep_soon()
+            self._sweep_soon(0.0 if len(closed) == SLICE else _SWEEP)
 
     def _refit(self, endpoint: int) -> None:
         """Now, and when what was reported of the way there is forgotten."""

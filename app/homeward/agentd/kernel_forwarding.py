@@ -15,7 +15,7 @@ import errno
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -164,6 +164,36 @@ class KernelForwarding:
             self._stop_merging()
         self._put(kernel, home_address, record, boot)
 
+    def follow_all(
+        self,
+        moves: Sequence[tuple[int, Record | None, Record]],
+        closed: list[tuple[int, Record]],
+        boot: float,
+    ) -> None:
+        """As `follow`, of many home addresses with their tunnels before and now, plain IP-in-IP, in few calls."""
+        kernel, table, ways = self._kernel, self._table, self._ways
+        if kernel is None or table is None:
+            return
+        self.close(closed)
+        arriving: dict[bytes, float] = {}
+        leaving: dict[bytes, Leaving] = {}
+        for home_address, before, record in moves:
+            way = ways.get(record[KIND])
+            home = home_address.to_bytes(4, "big")
+            if way is not None and way.comes:
+                arriving[kernel.key(home, way.carrier, record[FAR], record[PORT])] = end_of(record)
+            if way is not None and way.leaves:
+                leaving[home] = _leaving(way, home, record, table, boot)
+            elif before is not None and _leaves(ways, before):
+                kernel.hold(home)
+        try:
+            kernel.fill(arriving.items(), leaving.values())
+        except AdapterError:  # which of them is too many, or refused, is found out one by one
+            for home_address in {each for each, _, _ in moves}:
+                now, current = table.record(home_address), self._kernel  # which may have grown
+                if now is not None and current is not None:
+                    self._put(current, home_address, now, boot)
+
     def close(self, closed: list[tuple[int, Record]]) -> None:
         """Out of these nothing is taken any more, but for what is the present tunnel of its home address."""
         kernel, table = self._kernel, self._table
@@ -192,11 +222,11 @@ class KernelForwarding:
         try:
             if key is not None:
                 kernel.admit(key, end_of(record))
-            leaving = _leaving(self._ways, home, record, self._table, boot)
-            if leaving is None:
+            way = self._ways.get(record[KIND])
+            if way is None or not way.leaves:
                 kernel.hold(home)
             else:
-                kernel.lead(leaving)
+                kernel.lead(_leaving(way, home, record, self._table, boot))
         except AdapterError as error:
             kernel.hold(home)
             if key is not None:
@@ -207,7 +237,7 @@ class KernelForwarding:
                 log.warning(entry(_REFUSED, cause=error, text="its packets go through this process"))
 
     def _make_room(self, kernel: AgentTunnels, home_address: int, record: Record, boot: float) -> None:
-        """There are too many tunnels. Those that nodes have left go first: larger maps take longer to make."""
+        """There are too many tunnels. Those that nodes have left first go first: larger maps take longer to make."""
         assert self._table is not None
         former = self._table.pop_closed(math.inf)
         if former:
@@ -243,9 +273,9 @@ class KernelForwarding:
         assert self._table is not None
         ways, boot = _ways(kernel), self._boot()
         for home_address, record in self._table.items():
-            leaving = _leaving(ways, home_address.to_bytes(4, "big"), record, self._table, boot)
-            if leaving is not None:
-                yield leaving
+            way = ways.get(record[KIND])
+            if way is not None and way.leaves:
+                yield _leaving(way, home_address.to_bytes(4, "big"), record, self._table, boot)
 
     # --- links -----------------------------------------------------------------------------------------------------
 
@@ -319,15 +349,16 @@ def _key(kernel: AgentTunnels, ways: dict[int, _Way], home_address: int, record:
     return kernel.key(home_address.to_bytes(4, "big"), way.carrier, record[FAR], record[PORT])
 
 
-def _leaving(
-    ways: dict[int, _Way], home: bytes, record: Record, table: TunnelTable, boot: float
-) -> Leaving | None:
-    """What the kernel puts packets into; None where it does not."""
-    way = ways.get(record[KIND])
-    if way is None or not way.leaves:
-        return None
+def _leaving(way: _Way, home: bytes, record: Record, table: TunnelTable, boot: float) -> Leaving:
+    """What the kernel puts packets into."""
     room, until = table.room(record, boot), end_of(record)
     return Leaving(home, way.carrier, record[FAR], record[PORT], room=room, until=until)
+
+
+def _leaves(ways: dict[int, _Way], record: Record) -> bool:
+    """Whether there is an entry for what goes into such a tunnel."""
+    way = ways.get(record[KIND])
+    return way is not None and way.leaves
 
 
 def _is_merged(record: Record) -> bool:

@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
 
+from homeward.agentd.datagram_batches import Leaving, Receiver, Sender
 from homeward.agentd.inside_links import InsideLinks
 from homeward.agentd.registration_port import open_registration_port
 from homeward.agents.agent_events import RequestArrived, SendReply, SendRevocation
 from homeward.model.errors import LinkError
-from homeward.wire.socket_options import ANCILLARY_OCTETS, IP_PKTINFO, IP_TOS, LEVEL_IP
+from homeward.wire.socket_options import IP_PKTINFO, LEVEL_IP
 from homeward.wire.udp_tunnel import TUNNEL_DATA_TYPE
 
-_BATCH: Final = 64
-_LONGEST: Final = 0xFFFF
 _DESTINATIONS: Final = 64
 _TUNNEL_DATA: Final = bytes([TUNNEL_DATA_TYPE])
 _PACKET_INFO: Final = struct.Struct("=i4s4s")
@@ -47,8 +46,8 @@ class RequestListener:
     def __init__(self, links: InsideLinks) -> None:
         self._links = links
         self._socket: socket.socket | None = None
-        self._buffer = bytearray(_LONGEST)
         self._destinations: dict[bytes, IPv4Address] = {}
+        self._receiver, self._sender = Receiver(), Sender()
         self._observer: Callable[[Sequence[RequestArrived]], None] = lambda batch: None
         self._data_observer: Callable[[TunnelDatagram], None] = lambda arrived: None
 
@@ -77,59 +76,57 @@ class RequestListener:
         """Send a reply, or what nobody asked for, at once. Raises LinkError."""
         assert self._socket is not None
         index = 0
-        try:
-            if isinstance(reply, SendReply) and reply.interface is not None:
+        if isinstance(reply, SendReply) and reply.interface is not None:
+            try:
                 index = socket.if_nametoindex(reply.interface)
-            way = (LEVEL_IP, IP_PKTINFO, _PACKET_INFO.pack(index, reply.source.packed, b"\0\0\0\0"))
-            to = socket.inet_ntoa(reply.destination.packed)  # four times as fast as str()
-            self._socket.sendmsg([reply.octets], [way], 0, (to, reply.port))
+            except OSError as error:
+                raise LinkError(f"sending to {reply.destination}", error.errno or 0) from error
+        way = (LEVEL_IP, IP_PKTINFO, _PACKET_INFO.pack(index, reply.source.packed, b"\0\0\0\0"))
+        try:
+            self._socket.sendmsg([reply.octets], [way], 0, (str(reply.destination), reply.port))
         except OSError as error:
             raise LinkError(f"sending to {reply.destination}", error.errno or 0) from error
 
+    def answer(self, answers: Sequence[tuple[RequestArrived, bytes]]) -> list[LinkError | None]:
+        """Send many, each from where its request went to where that came from; for each what kept it from leaving."""
+        assert self._socket is not None
+        leaving = [
+            Leaving(octets, int(asked.source), asked.source_port, asked.destination.packed)
+            for asked, octets in answers
+        ]
+        return [
+            LinkError(f"sending to {asked.source}", code) if code else None
+            for (asked, _), code in zip(answers, self._sender.send(self._socket, leaving), strict=True)
+        ]
+
     def _take(self) -> None:
+        port = self._socket
+        assert port is not None
         batch: list[RequestArrived] = []
-        view = memoryview(self._buffer)
-        for _ in range(_BATCH):
-            if self._socket is None:  # an observer stopped us
-                return
-            try:
-                size, ancillary, _, source = self._socket.recvmsg_into([self._buffer], ANCILLARY_OCTETS)
-            except BlockingIOError:
-                break
-            except OSError:
+        interfaces: dict[int, str] = {}
+        for octets, source, its_port, link, local, destination, service in self._receiver.receive(port):
+            own = self._own(destination)
+            if octets[:1] == _TUNNEL_DATA:
+                self._data_observer(TunnelDatagram(octets, IPv4Address(source), its_port, link, service, own))
+                if self._socket is not port:  # it stopped us
+                    return
                 continue
-            arrived = self._arrived(bytes(view[:size]), ancillary, source)
-            if isinstance(arrived, RequestArrived):
-                batch.append(arrived)
-            elif arrived is not None:
-                self._data_observer(arrived)
+            interface = interfaces.get(link)
+            if interface is None:
+                interface = interfaces[link] = self._links.name_of(link)
+            batch.append(
+                RequestArrived(
+                    octets,
+                    IPv4Address(source),
+                    source_port=its_port,
+                    destination=own,
+                    interface=interface,
+                    # The kernel names the address that it would answer from: another one for a broadcast.
+                    unicast=local == destination,
+                )
+            )
         if batch:
             self._observer(batch)
-
-    def _arrived(
-        self, octets: bytes, ancillary: list[tuple[int, int, bytes]], source: tuple[str, int]
-    ) -> RequestArrived | TunnelDatagram | None:
-        index, tos = 0, 0
-        local = destination = b""
-        for level, kind, data in ancillary:
-            if kind == IP_PKTINFO and level == LEVEL_IP:
-                index, local, destination = _PACKET_INFO.unpack_from(data)
-            elif kind == IP_TOS and level == LEVEL_IP:
-                tos = data[0]
-        if not destination:
-            return None
-        sender = IPv4Address(int.from_bytes(socket.inet_aton(source[0]), "big"))
-        if octets[:1] == _TUNNEL_DATA:
-            return TunnelDatagram(octets, sender, source[1], index, tos, self._own(destination))
-        return RequestArrived(
-            octets,
-            sender,
-            source_port=source[1],
-            destination=self._own(destination),
-            interface=self._links.name_of(index),
-            # The kernel names the address that it would answer from: another one for a broadcast.
-            unicast=local == destination,
-        )
 
     def _own(self, destination: bytes) -> IPv4Address:
         """Addresses that datagrams arrive at are few, and made once each."""

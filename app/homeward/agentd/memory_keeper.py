@@ -22,6 +22,7 @@ from homeward.agentd.metrics import Metrics
 from homeward.model.agent_memory import Memory
 from homeward.model.errors import AdapterError, Unavailable
 from homeward.model.instant import Instant
+from homeward.model.memory_records import MemoryRecord
 from homeward.ports.agent_store import AgentStore, Mark
 from homeward.wire.identification import NTP_TO_UNIX_SECONDS
 
@@ -67,7 +68,7 @@ class MemoryKeeper:
         self._clock = clock
         self._metrics = metrics
         self._boot_id = boot_id or _BOOT_ID.read_text().strip()
-        self._unsaved: dict[str, Memory] = {}
+        self._unsaved: dict[str, Memory | MemoryRecord] = {}
         self._refused = False
         self._mark: Mark | None = None
         self._shift = 0.0
@@ -134,7 +135,7 @@ class MemoryKeeper:
 
     # --- commits ---
 
-    def note(self, memory: Memory) -> None:
+    def note(self, memory: Memory | MemoryRecord) -> None:
         """To be kept with the next commit."""
         self._unsaved[memory.identity] = memory
 

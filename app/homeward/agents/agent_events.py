@@ -3,6 +3,7 @@
 
 from dataclasses import KW_ONLY, dataclass
 from ipaddress import IPv4Address
+from typing import NamedTuple
 
 from homeward.agents.bindings import Binding
 from homeward.agents.bindings import Change as Change
@@ -10,6 +11,7 @@ from homeward.agents.findings import Finding as Finding
 from homeward.model.agent_memory import Memory
 from homeward.model.encapsulation import Encapsulation
 from homeward.model.inputs import DeadlinePassed
+from homeward.model.memory_records import MemoryRecord
 from homeward.model.registration import ReplyCode
 from homeward.model.values import quick
 
@@ -175,8 +177,25 @@ class Refused:
     home_address: IPv4Address | None = None
 
 
+class PlainGrant(NamedTuple):
+    """All that follows from a plain request that is granted, in octets: requests come by the thousand a second.
+
+    It says the same as a Remember of `memory`, and behind that what `grants.consequences` spells out. `binding` is as
+    BindingTable has it, `tunnel` as tunnel_records does.
+    """
+
+    home_address: int
+    change: Change
+    binding: bytes
+    memory: MemoryRecord
+    tunnel: bytes
+    reply: bytes
+    arrived: RequestArrived
+
+
 AgentEffect = (
-    Remember
+    PlainGrant
+    | Remember
     | SendReply
     | SendRevocation
     | Forward

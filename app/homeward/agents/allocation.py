@@ -34,9 +34,13 @@ class HomeAddresses:
 
     def covers(self, address: IPv4Address) -> bool:
         """Whether this is a home address, given away or not."""
-        if int(address) in self._nodes:
+        return self.covers_number(int(address))
+
+    def covers_number(self, address: int) -> bool:
+        """The same of an address as a number."""
+        if address in self._nodes:
             return True
-        return bool(self._nodes.pools) and any(address in pool for pool in self._nodes.pools)
+        return bool(self._nodes.pools) and any(IPv4Address(address) in pool for pool in self._nodes.pools)
 
     def holder(self, address: IPv4Address) -> Identity:
         """Whose home address it is: that of the node which has it, or which got it."""

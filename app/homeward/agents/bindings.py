@@ -88,6 +88,7 @@ _FLAGS_AT, _PEER_AT = 34, _BINDING.size
 _UDP, _HALF_BOUND = 1, 2
 _REVERSE_TUNNEL, _CO_LOCATED, _REVOCABLE = 1, 2, 4
 _FOREIGN_AGENT, _INFORM = 1, 2
+_IP_IN_IP = Encapsulation.IP_IN_IP.protocol
 _ENCAPSULATIONS = {each.protocol: each for each in Encapsulation}
 
 
@@ -106,7 +107,7 @@ class BindingTable:
 
     def __iter__(self) -> Iterator[Binding]:
         for home_address, packed in self._packed.items():
-            yield _unpack(IPv4Address(home_address), packed)
+            yield unpack(IPv4Address(home_address), packed)
 
     def __contains__(self, home_address: IPv4Address) -> bool:
         """Whether the home address has a binding."""
@@ -119,41 +120,53 @@ class BindingTable:
     def get(self, home_address: IPv4Address) -> Binding | None:
         """The binding of a home address, if there is one."""
         packed = self._packed.get(int(home_address))
-        return None if packed is None else _unpack(home_address, packed)
+        return None if packed is None else unpack(home_address, packed)
 
     def put(self, binding: Binding) -> tuple[Change, Binding | None]:
         """Make this the only binding of its home address; whether that makes, moves or renews it.
 
         Where it leaves a foreign agent that understands revocation, also the binding that it had there.
         """
-        key, packed = int(binding.home_address), _pack(binding)
-        before = self._packed.get(key)
-        self._packed[key] = packed
+        change, before = self.put_packed(int(binding.home_address), _pack(binding), binding.expires)
+        if before is None or not is_with_foreign_agent(before):
+            return change, None
+        left = unpack(binding.home_address, before)
+        return change, left if left.care_of_address != binding.care_of_address else None
+
+    def packed(self, home_address: int) -> bytes | None:
+        """The binding of a home address as the run of octets that it is, if there is one."""
+        return self._packed.get(home_address)
+
+    def put_packed(
+        self, home_address: int, packed: bytes, expires: float | None
+    ) -> tuple[Change, bytes | None]:
+        """As `put`, of a binding that is packed already; which one it takes the place of comes with the change."""
+        before = self._packed.get(home_address)
+        self._packed[home_address] = packed
         if before is None:
-            self._expiries.note(key, binding.expires, before=None)
+            self._expiries.note(home_address, expires, before=None)
             return Change.MADE, None
-        ended = lifetimes.ends_at(*_TIMES.unpack_from(before))
-        self._expiries.note(key, binding.expires, before=ended)
-        if before[_PLACE] == packed[_PLACE]:
-            return Change.RENEWED, None
-        revocable = before[_FLAGS_AT] & _REVOCABLE and before[_PEER_AT] & _FOREIGN_AGENT
-        left = revocable and before[_CARE_OF] != packed[_CARE_OF]
-        return Change.MOVED, _unpack(binding.home_address, before) if left else None
+        self._expiries.note(home_address, expires, before=lifetimes.ends_at(*_TIMES.unpack_from(before)))
+        return Change.RENEWED if before[_PLACE] == packed[_PLACE] else Change.MOVED, before
 
     def remove(self, home_address: IPv4Address) -> Binding | None:
         """Take the binding out and return it; None when there is none."""
         packed = self._packed.pop(int(home_address), None)
-        return None if packed is None else _unpack(home_address, packed)
+        return None if packed is None else unpack(home_address, packed)
 
     def next_expiry(self) -> float | None:
         """Boot time at which the next binding ends, None when none ever does."""
         return self._expiries.next()
 
+    def may_end_before(self, boot: float) -> bool:
+        """Whether one could end by itself before this; False is sure."""
+        return self._expiries.may_end_before(boot)
+
     def expire(self, boot: float) -> list[Binding]:
         """Take out and return every binding whose lifetime is over at `boot`."""
         gone: list[Binding] = []
         while (key := self._expiries.due(boot)) is not None:
-            gone.append(_unpack(IPv4Address(key), self._packed.pop(key)))
+            gone.append(unpack(IPv4Address(key), self._packed.pop(key)))
         return gone
 
     def _end_of(self, key: int) -> float | None:
@@ -184,7 +197,47 @@ def _pack(binding: Binding) -> bytes:
     return _REVOCABLE_BINDING.pack(*said, flags, *reachable) + binding.node.encode()
 
 
-def _unpack(home_address: IPv4Address, packed: bytes) -> Binding:
+def is_with_foreign_agent(packed: bytes) -> bool:
+    """Whether it is one with a foreign agent that understands revocation."""
+    return bool(packed[_FLAGS_AT] & _REVOCABLE and packed[_PEER_AT] & _FOREIGN_AGENT)
+
+
+def pack_plain(
+    care_of_address: int,
+    *,
+    node: bytes,
+    spi: int,
+    identification: int,
+    lifetime: int,
+    since: float,
+    reverse_tunnel: bool,
+    peer: tuple[int, int, int] | None,
+) -> bytes:
+    """A binding that tunnels IP in IP to a co-located care-of address, as `put_packed` takes it.
+
+    `peer` are port, `announced` and `heard` of the node itself, where it understands revocation.
+    """
+    flags = _REVERSE_TUNNEL | _CO_LOCATED if reverse_tunnel else _CO_LOCATED
+    if peer is None:
+        return (
+            _BINDING.pack(
+                since, lifetime, identification, spi, care_of_address, care_of_address, _IP_IN_IP, 0,
+                _HALF_BOUND, flags,
+            )
+            + node
+        )  # fmt: skip
+    port, announced, heard = peer
+    return (
+        _REVOCABLE_BINDING.pack(
+            since, lifetime, identification, spi, care_of_address, care_of_address, _IP_IN_IP, 0,
+            _HALF_BOUND, flags | _REVOCABLE, 0, care_of_address, port, spi, announced, heard,
+        )
+        + node
+    )  # fmt: skip
+
+
+def unpack(home_address: IPv4Address, packed: bytes) -> Binding:
+    """The binding again, from the run of octets that a table has of it."""
     said = _BINDING.unpack_from(packed)
     since, lifetime, identification, spi, care_of, end, protocol, port, kind, flags = said
     care_of_address = IPv4Address(care_of)

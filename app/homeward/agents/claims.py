@@ -121,10 +121,12 @@ class ClaimReader:
         """The node that is remembered by this, with the association of that index, unless it is revoked."""
         return self._unless_revoked(self._nodes.find(identity, spi))
 
-    def plain_node(self, home_address: int, spi: int) -> tuple[str, bytes, AuthenticationAlgorithm] | None:
+    def plain_node(self, home_address: int, spi: int) -> tuple[bytes, bytes, AuthenticationAlgorithm] | None:
         """Name, key and algorithm of a node about which nothing is unusual (see NodeTable.find_plain)."""
         found = self._nodes.find_plain(home_address, spi)
-        return None if found is None or found[0] in self._revoked else found
+        if found is not None and self._revoked and found[0].decode() in self._revoked:
+            return None
+        return found
 
     def revoke(self, name: str) -> list[Node]:
         """Accept no association of the node with that name any more; the node, once for each of them."""

@@ -55,6 +55,10 @@ class Expiries(Generic[_Key]):
                 heapq.heapreplace(self._heap, (now, key))
         return None
 
+    def may_end_before(self, at: float) -> bool:
+        """Whether one could: quickly, and perhaps of one that has been put off."""
+        return bool(self._heap) and self._heap[0][0] < at
+
     def due(self, at: float) -> _Key | None:
         """One that is over at this time, and is to be taken out now; None when there is none."""
         if not self._heap or self._heap[0][0] > at:

@@ -7,7 +7,7 @@ Then whether it is fresh, and whether its foreign agent is who it says. Only a r
 what is wrong with its wishes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 from typing import Literal, assert_never
 
@@ -27,6 +27,7 @@ from homeward.agents.answers import Answer, acceptance, denial, refusal
 from homeward.agents.bindings import Binding
 from homeward.agents.claims import Claim, ClaimReader, ForeignAgentProof
 from homeward.agents.findings import Finding
+from homeward.agents.grants import spelled_out
 from homeward.agents.half_bound import complete
 from homeward.agents.ingress import TrustedNetworks as TrustedNetworks
 from homeward.agents.ledger import Ledger
@@ -87,12 +88,18 @@ class HomeAgent:
         self._shortcut = self._shortcut_for(policy)
         self._draining = False
 
+    def handle_all(self, batch: Iterable[RequestArrived], at: Instant) -> Iterator[AgentEffect]:
+        """What follows from datagrams that arrived at one instant, each in its turn; of plain requests in one piece."""
+        yield from self._overdue(at)
+        for arrived in batch:
+            yield from self._take(arrived, at)
+
     def handle(self, arrived: AgentInput, at: Instant) -> tuple[AgentEffect, ...]:
         """What follows from an input at this instant. Overdue bindings end first, so that none is ever renewed late."""
-        overdue = self._ledger.expire(at) + self._revocations.repeat(at)
+        overdue = self._overdue(at)
         match arrived:
             case RequestArrived():
-                return overdue + self._take(arrived, at)
+                return overdue + spelled_out(self._take(arrived, at))
             case RevokeBinding(home_address):
                 return overdue + self._revoke(home_address, at)
             case RevokeNode(name):
@@ -149,6 +156,10 @@ class HomeAgent:
         ends = (self._ledger.next_expiry(), self._revocations.next_deadline())
         return min((end for end in ends if end is not None), default=None)
 
+    def may_need_before(self, boot: float) -> bool:
+        """Whether `next_deadline` could be before this; False is sure, and found out quickly."""
+        return bool(self._revocations) or self._ledger.may_end_before(boot)
+
     def bindings(self) -> tuple[Binding, ...]:
         """All bindings, by home address."""
         return tuple(sorted(self._ledger, key=lambda binding: binding.home_address))
@@ -172,16 +183,25 @@ class HomeAgent:
         return reader
 
     def _shortcut_for(self, policy: AgentPolicy) -> Shortcut:
-        return Shortcut(policy, self._reader, self._time_stamps, is_home=self._addresses.covers)
+        return Shortcut(
+            policy, self._reader, self._time_stamps, self._ledger, is_home=self._addresses.covers_number
+        )
 
     def _is_bound(self, home_address: IPv4Address) -> bool:
         return home_address in self._ledger
+
+    def _overdue(self, at: Instant) -> tuple[AgentEffect, ...]:
+        return self._ledger.expire(at) + self._revocations.repeat(at)
 
     def _take(self, arrived: RequestArrived, at: Instant) -> tuple[AgentEffect, ...]:
         kind = arrived.octets[:1]
         if kind not in _NO_REQUEST:
             granted = None if self._draining else self._shortcut.grant(arrived, at)
-            return self._answer(arrived, at) if granted is None else self._bind(*granted, at)
+            if granted is None:
+                return self._answer(arrived, at)
+            if self._revocations or self._releases:
+                self._forget_ends(IPv4Address(granted.home_address), arrived.source)
+            return (granted,)
         outsider = self._reader.refuse_outsider(arrived)
         if outsider is not None:
             return (outsider,)
@@ -308,10 +328,13 @@ class HomeAgent:
 
     def _bind(self, binding: Binding, reply: SendReply, at: Instant) -> tuple[AgentEffect, ...]:
         """Add a binding by the rules of RFC 5944 section 3.8.2.2, one care-of address for each home address."""
-        self._revocations.drop(binding.home_address, binding.care_of_address)
-        self._releases.forget(binding.home_address)
+        self._forget_ends(binding.home_address, binding.care_of_address)
         effects, left = self._ledger.enter(binding, reply, at)
         return effects if left is None else effects + self._tell_left_foreign_agent(left, at)
+
+    def _forget_ends(self, home_address: IPv4Address, care_of_address: IPv4Address) -> None:
+        self._revocations.drop(home_address, care_of_address)
+        self._releases.forget(home_address)
 
     def _deregister(self, claim: Claim, home_address: IPv4Address, at: Instant) -> tuple[AgentEffect, ...]:
         """All bindings when the care-of address is the home address, else the one that is named, if it is there."""

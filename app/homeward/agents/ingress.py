@@ -37,9 +37,15 @@ class TrustedNetworks:
             return Origin.WRONG_INTERFACE
         return Origin.INSIDE if self.covers(source) else Origin.WRONG_SOURCE
 
+    def is_inside(self, source: int, interface: str) -> bool:
+        """Whether that is the origin, of a source address as a number: for each of many requests."""
+        return interface in self.interfaces and self._covers(source)
+
     def covers(self, address: IPv4Address) -> bool:
         """Whether an address lies in a trusted prefix."""
-        number = int(address)
+        return self._covers(int(address))
+
+    def _covers(self, number: int) -> bool:
         for mask, network in self._masks:  # noqa: SIM110 - a generator costs more than the whole loop
             if number & mask == network:
                 return True

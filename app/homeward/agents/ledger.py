@@ -15,7 +15,7 @@ from homeward.agents.agent_events import (
     SendReply,
     StopForwarding,
 )
-from homeward.agents.bindings import Binding, BindingTable
+from homeward.agents.bindings import Binding, BindingTable, is_with_foreign_agent
 from homeward.agents.memories import remembered
 from homeward.agents.nodes import Identity
 from homeward.model.instant import Instant
@@ -62,6 +62,10 @@ class Ledger:
         """Boot time at which the next binding ends, None when none ever does."""
         return self._bindings.next_expiry()
 
+    def may_end_before(self, boot: float) -> bool:
+        """Whether one could end by itself before this; False is sure."""
+        return self._bindings.may_end_before(boot)
+
     def remember(self, identity: Identity, binding: Binding | None, at: Instant) -> Remember:
         """What is known of somebody now."""
         return Remember(remembered(identity, self._stamp(identity), binding, at))
@@ -80,6 +84,15 @@ class Ledger:
         if change is Change.MADE:
             return (remember, *self._begin(binding), reply, changed), None
         return (remember, _forward(binding), reply, changed), left
+
+    def may_enter_plain(self, home_address: int) -> bool:
+        """Whether nobody need be told of it but the mobile node: no link at home, no foreign agent that it leaves."""
+        before = self._bindings.packed(home_address)
+        return not self._at_home if before is None else not is_with_foreign_agent(before)
+
+    def enter_plain(self, home_address: int, packed: bytes, expires: float | None) -> Change:
+        """A binding that is packed already (see bindings.pack_plain) is made, moved or renewed."""
+        return self._bindings.put_packed(home_address, packed, expires)[0]
 
     def complete(self, binding: Binding, at: Instant) -> tuple[AgentEffect, ...]:
         """A half-bound tunnel has shown its port."""

@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from homeward.agents.tunnel_records import Record
+
+SLICE: Final = 128
+"""So many ends are told at a time: with thousands of moves a second requests would wait for more of them."""
 
 
 class Lingering:
@@ -36,9 +40,9 @@ class Lingering:
         return self._former.pop(home_address, (None, 0.0))[0]
 
     def pop_ended(self, boot: float) -> list[tuple[int, Record]]:
-        """Those whose time is over, with their home addresses; each is told once."""
+        """Those whose time is over, at most SLICE of them, with their home addresses; each is told once."""
         ended: list[tuple[int, Record]] = []
-        while self._ends and self._ends[0][0] <= boot:
+        while self._ends and self._ends[0][0] <= boot and len(ended) < SLICE:
             until, home_address = self._ends.popleft()
             former, its_until = self._former.get(home_address, (None, 0.0))
             if former is not None and its_until == until:

@@ -12,13 +12,13 @@ from homeward.model.registration import Identification, Spi
 
 def remembered(identity: Identity, stamp: int | None, binding: Binding | None, at: Instant) -> Memory:
     """What is to be kept of a node as of now."""
-    return Memory(_name_of(identity), stamp, None if binding is None else _kept(binding, at))
+    return Memory(name_of(identity), stamp, None if binding is None else _kept(binding, at))
 
 
 def identity_of(memory: Memory) -> Identity:
     """Whose memory it is."""
     home_address = None if memory.binding is None else int(memory.binding.home_address)
-    if home_address is not None and _name_of(home_address) == memory.identity:
+    if home_address is not None and name_of(home_address) == memory.identity:
         return home_address  # as nearly always, and much sooner found out
     try:
         return int(IPv4Address(memory.identity))
@@ -68,7 +68,8 @@ def _kept(binding: Binding, at: Instant) -> KeptBinding:
     )
 
 
-def _name_of(identity: Identity) -> str:
+def name_of(identity: Identity) -> str:
+    """What it is written down under."""
     if isinstance(identity, str):
         return identity
     # As str(IPv4Address) writes it, in half the time.

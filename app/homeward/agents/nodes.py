@@ -106,7 +106,7 @@ class NodeTable:
         records = self._by_identity.get(identity)
         return None if records is None else _find(records, spi)
 
-    def find_plain(self, home_address: int, spi: int) -> tuple[str, bytes, AuthenticationAlgorithm] | None:
+    def find_plain(self, home_address: int, spi: int) -> tuple[bytes, bytes, AuthenticationAlgorithm] | None:
         """Name, key and algorithm of a node with this address of its own, which uses time stamps and is not retired.
 
         For requests by the thousand: the key is not to be kept by whoever asks for it.
@@ -121,7 +121,7 @@ class NodeTable:
                 if flags & ~_HAS_NAI != _HAS_ADDRESS:
                     return None
                 key_ends = _HEAD.size + key_octets
-                name = record[key_ends : key_ends + name_octets].decode()
+                name = record[key_ends : key_ends + name_octets]
                 return name, record[_HEAD.size : key_ends], _ALGORITHMS[algorithm]
         return None
 

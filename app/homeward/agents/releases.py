@@ -65,6 +65,10 @@ class Releases:
         message = decoded.message
         self._last[message.home_address] = (message.foreign_domain, message.identifier)
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to forget."""
+        return bool(self._last)
+
     def forget(self, home_address: IPv4Address) -> None:
         """A new binding stands: only a revocation of that one counts now."""
         if self._last:

@@ -106,6 +106,21 @@ class ReplayGuard:
         self._accepted[who] = _ACCEPTED.pack(stamp >> 64, stamp & _LOW64, by.spi, proof_of(by))
         return identification
 
+    def accept_fresh(
+        self, who: Identity, identification: Identification, *, by: Proof, at: Instant
+    ) -> int | None:
+        """Accept a request if `judge` would call it fresh; its time stamp, with its era. Else None, and no change."""
+        stamp = _exact(identification, near=at.wall)
+        if stamp <= self._floor or abs(stamp / _ERA - NTP_TO_UNIX_SECONDS - at.wall) > self.tolerance:
+            return None
+        last = self._accepted.get(who)
+        if last is not None:
+            era, highest, _, _ = _ACCEPTED.unpack(last)
+            if stamp <= era << 64 | highest:
+                return None
+        self._accepted[who] = _ACCEPTED.pack(stamp >> 64, stamp & _LOW64, by.spi, proof_of(by))
+        return stamp
+
     @staticmethod
     def repeat(who: Identity, identification: Identification) -> Identification:
         """The Identification of one more reply to a request that was accepted."""

@@ -72,6 +72,10 @@ class Revocations:
         first = _Pending(binding, peer, association, told, (peer.announced,), at.boot, FIRST_WAIT)
         return self._send(first, at)
 
+    def __bool__(self) -> bool:
+        """Whether anybody is still to be told."""
+        return bool(self._pending)
+
     def drop(self, home_address: IPv4Address, care_of_address: IPv4Address) -> None:
         """That binding stands again: what was said of the one before is not repeated."""
         if self._pending:

@@ -8,16 +8,20 @@ the same, so nobody learns more here either.
 """
 
 from collections.abc import Callable
-from ipaddress import IPv4Address
 
-from homeward.agents.agent_events import RequestArrived, SendReply
-from homeward.agents.bindings import Binding, Way
+from homeward.agents.agent_events import PlainGrant, RequestArrived
+from homeward.agents.bindings import pack_plain
 from homeward.agents.claims import ClaimReader
+from homeward.agents.ingress import TrustedNetworks
+from homeward.agents.ledger import Ledger
+from homeward.agents.memories import name_of
 from homeward.agents.policy import AgentPolicy, ReverseTunnels
-from homeward.agents.replay import Freshness, ReplayGuard
+from homeward.agents.replay import ReplayGuard
+from homeward.agents.tunnel_records import plain_record
 from homeward.agents.wishes import can_be_an_end
-from homeward.model.agent_memory import RevocationPeer
 from homeward.model.instant import Instant
+from homeward.model.lifetime import ends_at
+from homeward.model.memory_records import record_plain
 from homeward.model.names import REGISTRATION_PORT
 from homeward.model.registration import LIFETIME_DEREGISTER, RequestFlags
 from homeward.wire import plain_registration
@@ -36,67 +40,75 @@ class Shortcut:
         policy: AgentPolicy,
         reader: ClaimReader,
         stamps: ReplayGuard,
+        ledger: Ledger,
         *,
-        is_home: Callable[[IPv4Address], bool],
+        is_home: Callable[[int], bool],
     ) -> None:
         self._policy = policy
+        self._networks: TrustedNetworks = policy.networks
         self._reader = reader
         self._stamps = stamps
+        self._ledger = ledger
         self._is_home = is_home
         self._agent = int(policy.address)
         self._plain_flags = (_D_T, _D) if policy.reverse_tunnels is ReverseTunnels.OFFERED else ()
 
-    def grant(self, arrived: RequestArrived, at: Instant) -> tuple[Binding, SendReply] | None:
-        """The binding that a request makes, and the answer; None where it is not granted here.
-
-        Its time stamp is accepted by this.
-        """
-        policy, source = self._policy, arrived.source
-        if self._reader.refuse_outsider(arrived) is not None:
+    def grant(self, arrived: RequestArrived, at: Instant) -> PlainGrant | None:
+        """What follows from a request, which is in force by now; None where it is not granted here."""
+        policy, source = self._policy, int(arrived.source)
+        if not self._networks.is_inside(source, arrived.interface):
             return None
         asked = plain_registration.read(arrived.octets)
-        if asked is None or self._reader.foreign_agents_at(source, source):
+        if (
+            asked is None
+            or asked.care_of_address != source
+            or not self._is_wish_plain(arrived, asked)
+            or self._reader.foreign_agents_at(arrived.source, arrived.source)
+        ):
             return None
-        found = self._reader.plain_node(asked.home_address, asked.spi)
-        if found is None:
+        who = asked.home_address
+        found = self._reader.plain_node(who, asked.spi)
+        if found is None or not self._ledger.may_enter_plain(who):
             return None
-        name, key, algorithm = found
+        node, key, algorithm = found
         if not plain_registration.is_proved(arrived.octets, asked, key, algorithm):
             return None
-        who, identification = asked.home_address, asked.identification
-        if self._stamps.judge(who, identification, by=asked, at=at) is not Freshness.FRESH:
+        stamp = self._stamps.accept_fresh(who, asked.identification, by=asked, at=at)
+        if stamp is None:
             return None
-        if not self._is_wish_plain(arrived, asked):
-            return None
-        lifetime = min(asked.lifetime, policy.lifetime_max)
-        heard, announced, peer = asked.revocable if policy.revocation else None, None, None
-        if heard is not None:
+        lifetime, announced, peer = min(asked.lifetime, policy.lifetime_max), None, None
+        if asked.revocable is not None and policy.revocation:
             announced = seconds(at.wall)
-            peer = RevocationPeer(
-                source,
-                REGISTRATION_PORT,
-                asked.spi,
-                is_foreign_agent=False,
-                announced=announced,
-                heard=heard,
-                inform=False,
-            )
-        binding = Binding(
-            IPv4Address(who),
-            source,
-            node=name,
+            peer = (REGISTRATION_PORT, announced, asked.revocable)
+        care_of_address, reverse_tunnel = asked.care_of_address, asked.flags == _D_T
+        expires = ends_at(at.boot, lifetime)
+        binding = pack_plain(
+            care_of_address,
+            node=node,
             spi=asked.spi,
-            identification=identification,
+            identification=asked.identification,
             lifetime=lifetime,
             since=at.boot,
-            reverse_tunnel=asked.flags == _D_T,
-            co_located=True,
-            way=Way(source),
-            revocation=peer,
+            reverse_tunnel=reverse_tunnel,
+            peer=peer,
         )
+        memory = record_plain(
+            name_of(who),
+            who,
+            care_of_address,
+            stamp=stamp,
+            node=node,
+            spi=asked.spi,
+            identification=asked.identification,
+            lifetime=lifetime,
+            since_wall=at.wall,
+            reverse_tunnel=reverse_tunnel,
+            peer=peer,
+        )
+        tunnel = plain_record(care_of_address, reverse_tunnel=reverse_tunnel, expires=expires)
+        change = self._ledger.enter_plain(who, binding, expires)
         octets = plain_registration.accept(asked, key, algorithm, lifetime=lifetime, revocable=announced)
-        self._stamps.accept(who, identification, by=asked, at=at)
-        return binding, SendReply(octets, source, port=arrived.source_port, source=arrived.destination)
+        return PlainGrant(who, change, binding, memory, tunnel, octets, arrived)
 
     def _is_wish_plain(self, arrived: RequestArrived, asked: PlainRequest) -> bool:
         care_of_address = asked.care_of_address
@@ -105,8 +117,8 @@ class Shortcut:
             and asked.home_agent == self._agent
             and asked.flags in self._plain_flags
             and asked.lifetime != LIFETIME_DEREGISTER
-            and care_of_address == int(arrived.source)
-            and care_of_address not in (asked.home_address, self._agent)
+            and care_of_address != asked.home_address
+            and care_of_address != self._agent
             and can_be_an_end(care_of_address)
-            and not self._is_home(arrived.source)
+            and not self._is_home(care_of_address)
         )

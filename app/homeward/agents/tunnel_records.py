@@ -29,6 +29,7 @@ _END_AT: Final = 7
 _REVERSE_TUNNEL, _UDP, _PORT_KNOWN = 0x10, 0x20, 0x40
 _ENCAPSULATIONS: Final = tuple(Encapsulation)
 _NUMBERS: Final = {each.protocol: number for number, each in enumerate(_ENCAPSULATIONS)}
+_PLAIN_KIND: Final = _NUMBERS[Encapsulation.IP_IN_IP.protocol]
 _LONGEST: Final = 0xFFFF
 _CACHED: Final = 1024
 
@@ -69,6 +70,12 @@ def record_of(tunnel: Forward) -> Record:
     if port is not None:
         kind |= _PORT_KNOWN
     return Record(_RECORD.pack(int(tunnel.endpoint), port or 0, kind, math.inf if end is None else end))
+
+
+def plain_record(endpoint: int, *, reverse_tunnel: bool, expires: float | None) -> Record:
+    """A tunnel of IP in IP."""
+    kind = _PLAIN_KIND | _REVERSE_TUNNEL if reverse_tunnel else _PLAIN_KIND
+    return Record(_RECORD.pack(endpoint, 0, kind, math.inf if expires is None else expires))
 
 
 def far_end(record: Record) -> int:

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from homeward.agents.agent_events import Forward, StopForwarding
+from homeward.agents.lingering import SLICE as SLICE
 from homeward.agents.lingering import Lingering
 from homeward.agents.path_mtu import LEAST, PathMtus, host_unreachable, read_header, too_big
 from homeward.agents.tunnel_errors import Reachability, Report, Trouble, read_report
@@ -129,30 +130,38 @@ class TunnelTable:
         time is over, and is to be asked now and then while there are any.
         """
         key = int(change.home_address)
+        if isinstance(change, Forward):
+            return self.lead(key, record_of(change), boot)
         closed: list[tuple[int, Record]] = []
-        former = self._lingering.pop(key)
+        former, before = self._lingering.pop(key), self._tunnels.pop(key, None)
         if former is not None:
             closed.append((key, former))
-        before = self._tunnels.get(key)
-        if isinstance(change, StopForwarding):
-            if before is not None:
-                del self._tunnels[key]
-                closed.append((key, before))
-                self._end(far_end(before), key)
-            return closed
-        now = self._tunnels[key] = record_of(change)
+        if before is not None:
+            closed.append((key, before))
+            self._end(far_end(before), key)
+        return closed
+
+    def lead(self, home_address: int, now: Record, boot: float) -> list[tuple[int, Record]]:
+        """As `apply`, of a Forward that is packed already."""
+        closed: list[tuple[int, Record]] = []
+        former = self._lingering.pop(home_address)
+        if former is not None:
+            closed.append((home_address, former))
+        before = self._tunnels.get(home_address)
+        self._tunnels[home_address] = now
+        end = far_end(now)
         if before is None or before[FAR] != now[FAR]:
-            self._begin(int(change.endpoint), key)
+            self._begin(end, home_address)
         else:
-            self._reachability.heard_from(int(change.endpoint))
+            self._reachability.heard_from(end)
         if before is None or before[ALL_BUT_END] == now[ALL_BUT_END]:
             return closed
         if before[ENDS] != now[ENDS]:
-            self._lingering.put(key, before, until=boot + LINGER)
+            self._lingering.put(home_address, before, until=boot + LINGER)
         else:
-            closed.append((key, before))
+            closed.append((home_address, before))
         if before[FAR] != now[FAR]:
-            self._end(far_end(before), key)
+            self._end(far_end(before), home_address)
         return closed
 
     def record(self, home_address: int) -> Record | None:
@@ -160,7 +169,7 @@ class TunnelTable:
         return self._tunnels.get(home_address)
 
     def pop_closed(self, boot: float) -> list[tuple[int, Record]]:
-        """The tunnels whose time is over although nothing else has changed."""
+        """Tunnels whose time is over although nothing else has changed; there may be more when there are SLICE."""
         return self._lingering.pop_ended(boot)
 
     @property

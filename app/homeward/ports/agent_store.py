@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from homeward.model.agent_memory import Memory
+from homeward.model.memory_records import MemoryRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +41,10 @@ class AgentStore(Protocol):
     def memories(self) -> Iterator[Memory]:
         """All that is kept, in no order, one memory for each identity."""
 
-    def save(self, memories: Collection[Memory]) -> None:
+    def save(self, memories: Collection[Memory | MemoryRecord]) -> None:
         """Keep these, each in place of what was kept of its identity: all of them, or none with Unavailable.
 
-        When it returns, our own death loses none of them any more.
+        Some may be written down as records already. When it returns, our own death loses none of them any more.
         """
 
     def settle(self, count: int) -> bool:

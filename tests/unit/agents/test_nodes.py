@@ -76,7 +76,7 @@ def test_by_name() -> None:
 
 def test_plain_nodes_have_an_address_and_time_stamps_and_are_not_retired() -> None:
     table = NodeTable(NODES)
-    assert table.find_plain(int(HOME), SA.spi) == ("laptop", SA.key.reveal(), SA.algorithm)
+    assert table.find_plain(int(HOME), SA.spi) == (b"laptop", SA.key.reveal(), SA.algorithm)
     assert table.find_plain(int(HOME), OLD_SA.spi) is None
     assert table.find_plain(int(OTHER_HOME), OTHER_SA.spi) is None
     assert table.find_plain(1000, SA.spi) is not None

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from homeward.adapters.sqlite_agent_store.records import decode, encode, pack, unpack
+from homeward.adapters.sqlite_agent_store.records import pack, unpack
 from homeward.model.agent_memory import Memory
 from homeward.model.errors import NotPermitted, Unavailable
+from homeward.model.memory_records import MemoryRecord, decode, encode
 from homeward.ports.agent_store import Mark
 
 VERSION: Final = 1
@@ -110,9 +111,11 @@ class SqliteAgentStore:
             for identity, record in journalled.items():
                 yield decode(identity, record)
 
-    def save(self, memories: Collection[Memory]) -> None:
+    def save(self, memories: Collection[Memory | MemoryRecord]) -> None:
         """Keep these. Unavailable, and then none is kept, when the disk is full or refuses."""
-        records = [(memory.identity, encode(memory)) for memory in memories]
+        records = [
+            each if isinstance(each, MemoryRecord) else (each.identity, encode(each)) for each in memories
+        ]
         if not records:
             return
         batch = pack(records)
