@@ -167,6 +167,13 @@ class AgentProcess:
         with log.open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
 
+    def __enter__(self) -> AgentProcess:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._process.poll() is None:
+            self.kill()
+
     @property
     def pid(self) -> int:
         """The process's number."""
@@ -177,8 +184,8 @@ class AgentProcess:
         return self._log.read_bytes()[self._log_end :].decode()
 
     def wait_for(self, word: str, *, times: int = 1) -> str:
-        """Wait until the log says this; the line that does."""
-        deadline = time.monotonic() + 15
+        """Wait until the log says this; the line that does. In a guest's kernel a start takes 13 s and more."""
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             lines = [line for line in self.text().splitlines() if word in line]
             if len(lines) >= times:

@@ -75,13 +75,12 @@ def test_a_home_agent_is_not_contradicted_by_its_kernel(stations: Stations, tmp_
     key.write_text("5a" * 32 + "\n")
     key.chmod(0o600)
     (tmp_path / "agent.toml").write_text(CONFIGURATION)
-    agent = AgentProcess(stations.agent, tmp_path / "agent.toml", tmp_path / "log")
-    agent.wait_for("ready ")
-    assert answers_to_a_tunnel_packet() == []
-    assert "not-silenced" not in agent.text()
-    assert sum(agent.dump()["counters"].values()) > 0, "the agent has not seen the packet"
-
-    assert agent.stop() == 0
+    with AgentProcess(stations.agent, tmp_path / "agent.toml", tmp_path / "log") as agent:
+        agent.wait_for("ready ")
+        assert answers_to_a_tunnel_packet() == []
+        assert "not-silenced" not in agent.text()
+        assert sum(agent.dump()["counters"].values()) > 0, "the agent has not seen the packet"
+        assert agent.stop() == 0
     with stations.agent:
         assert "homeward" not in stations.agent.run("nft", "list", "ruleset")
     assert answers_to_a_tunnel_packet() == [(UNREACHABLE, PORT)]
