@@ -73,7 +73,7 @@ def cut(packet: bytes, size: int) -> Iterator[bytes]:
     comes of a packet that is no such one.
     """
     start = (packet[0] & 0x0F) * 4 if packet else 0
-    if len(packet) < start + 20 or not size:
+    if start < _IP or len(packet) < start + 20 or not size:
         return
     header = (packet[start + 12] >> 4) * 4
     data = start + header
@@ -101,8 +101,8 @@ def cut(packet: bytes, size: int) -> Iterator[bytes]:
             own &= ~_LAST_ONLY
         if at > data:
             own &= ~_FIRST_ONLY
-        ip_sum = 0xFFFF - (of_ip + length + number) % 0xFFFF
-        tcp_sum = 0xFFFF - (of_tcp + len(part) + sequence + own + _number(part)) % 0xFFFF
+        ip_sum = -(of_ip + length + number) % 0xFFFF
+        tcp_sum = -(of_tcp + len(part) + sequence + own + _number(part)) % 0xFFFF
         yield (
             segment.pack(
                 front, length, number, middle, ip_sum, ports, sequence, ack, own, window, tcp_sum, rest
@@ -118,7 +118,7 @@ def _finished(packet: bytes, start: int, place: int) -> bytes:
     at = start + place
     if len(packet) < at + 2:
         return packet
-    whole = 0xFFFF - _number(packet[start:]) % 0xFFFF
+    whole = -_number(packet[start:]) % 0xFFFF
     if not whole and place == _UDP_CHECKSUM:
         whole = 0xFFFF  # in UDP, zero says that there is none
     return packet[:at] + whole.to_bytes(2, "big") + packet[at + 2 :]
@@ -207,7 +207,7 @@ def joined(run: Sequence[bytes]) -> list[bytes]:
     length = len(first) + sum(map(len, run[1:])) - header * (len(run) - 1)
     size = len(first) - header
     front = first[:2] + length.to_bytes(2, "big") + first[4:10] + b"\0\0" + first[12:20]
-    ip_sum = 0xFFFF - _number(front) % 0xFFFF
+    ip_sum = -_number(front) % 0xFFFF
     # What is left to the kernel has the pseudo-header's sum in its place.
     tcp_sum = (_number(first[12:20]) + _TCP + length - _IP) % 0xFFFF
     return [
@@ -231,8 +231,10 @@ def _joinable(packet: bytes) -> int:
         return 0
     if packet[2] << 8 | packet[3] != len(packet):
         return 0
-    # Both sums in one: that of the IP header is zero if it is right, and with the addresses, the protocol and the
-    # length the rest is what TCP's checksum is made of.
+    if _number(packet[:_IP]) % 0xFFFF:
+        return 0
+    # A right IP header adds nothing: with the addresses, the protocol and the length the rest is what TCP's checksum
+    # is made of. But a wrong one could make up for what is wrong behind it, so it was asked for by itself.
     whole = _number(packet) + int.from_bytes(packet[12:20], "big") + _TCP + len(packet) - _IP
     return header if whole % 0xFFFF == 0 else 0
 
