@@ -114,7 +114,8 @@ class KernelForwarding:
         assert self._table is not None
         if self._is_refused:
             return None
-        capacity = 1 << (tunnels + tunnels // 4).bit_length()
+        # Twice: each node has the tunnel that it left for LINGER seconds. What is not used takes hardly any memory.
+        capacity = 1 << (2 * tunnels).bit_length()
         made = AgentTunnels(
             self._settings.policy.address, capacity=capacity, clamps=bool(self._settings.segment_mtu)
         )
