@@ -20,6 +20,7 @@ from homeward.agents.agent_events import (
     RevokeBinding,
     RevokeNode,
 )
+from homeward.agents.grants import spelled_out
 from homeward.agents.home_agent import HomeAgent, Node
 from homeward.agents.ingress import TrustedNetworks
 from homeward.agents.policy import AgentPolicy, ReverseTunnels
@@ -376,6 +377,20 @@ def test_what_is_written_is_what_the_codec_writes(
     key = KEYS[algorithm].key.reveal()
     written = plain_registration.accept(asked, key, algorithm, lifetime=lifetime, revocable=revocable)
     assert written == registration.encode_reply(reply, KEYS[algorithm])
+
+
+@pytest.mark.parametrize("home_link", [None, "home"])
+def test_a_batch_is_decided_as_one_request_after_the_other(home_link: str | None) -> None:
+    policy = replace(POLICY, networks=NETWORKS, nodes=NODES, home_link=home_link)
+    one, other = (HomeAgent(policy, started=T0, entropy=count(1000).__next__) for _ in range(2))
+    for now in (1.0, 2.0, 400.0):
+        batch = [datagram(now), datagram(now, oddities=["forged"]), datagram(now + 0.1, care_of=ELSEWHERE)]
+        batch += [datagram(now + 0.2, oddities=[odd]) for odd in ("an end", "for another agent", "short")]
+        batch += [datagram(now + 0.3), batch[0]]
+        at = after(now + 0.5)
+        told = [each for effect in one.handle_all(batch, at) for each in spelled_out((effect,))]
+        assert told == [each for arrived in batch for each in other.handle(arrived, at)]
+        assert one.bindings() == other.bindings()
 
 
 def test_a_plain_request_takes_it() -> None:
