@@ -357,12 +357,12 @@ class TunnelDevice:
 
     def _is_ours(self, packet: bytes) -> bool:
         """Whether a packet may enter the tunnel: IPv4, from the home address, not to a group (R-185 is optional)."""
-        to_group = ip_in_ip.inner_destination(packet)[:1] >= b"\xe0"
+        destination = ip_in_ip.inner_destination(packet)
         return (
-            bool(packet)
+            len(destination) == len(self._home_address)  # else it ends within its header
             and packet[0] >> 4 == 4
             and ip_in_ip.inner_source(packet) == self._home_address
-            and not to_group
+            and destination < b"\xe0"
         )
 
     def _flush(self) -> None:
@@ -410,8 +410,8 @@ class TunnelDevice:
             speaker = outlet.speaker or IPv4Address(ip_in_ip.inner_destination(packet))
             try:
                 write_packet(self._fd, fragmentation_needed(packet, self._mtu, speaker))
-            except OSError:
-                pass  # the device is down: nobody is there to be told
+            except (OSError, WireError):
+                pass  # the device is down: nobody is there to be told; or it is a packet that no router would quote
 
     def _try_again_later(self, delay: float) -> None:
         self._retry = asyncio.get_running_loop().call_later(delay, self._again)
