@@ -97,7 +97,10 @@ class Client:
     # --- orders -------------------------------------------------------------------------------------------------------
 
     async def connect(self, profile: str, caller: Caller) -> None:
-        """Connect this profile, in place of another that is connected; an order for the same one changes nothing."""
+        """Connect this profile; an order for the one that is connected changes nothing.
+
+        Between another that is connected and this one nothing opens.
+        """
         async with self._order:
             found = find_profile(self._profiles(), profile)
             if self._profile == found:
@@ -200,7 +203,7 @@ class Client:
             await driver.start()
         except AdapterError as error:
             if self._fence_stands:
-                # What a killed life left closed stays closed: the next Connect, or the next secret, tries again.
+                # What a killed life or another profile left closed stays so: the next Connect, or secret, tries again.
                 self._driver = None
                 await driver.stop(leave_plan=True)
                 self._draw()
@@ -211,14 +214,17 @@ class Client:
 
     async def _disconnect(self, *, in_favour_of: Profile | None = None) -> None:
         driver = self._driver
+        closing = in_favour_of if driver is not None or self._fence_stands else None
         self._profile = self._driver = None
         self._faults.clear()
         try:
             if driver is not None:
-                await driver.stop()
-            else:
+                await driver.stop(leave_plan=closing is not None)
+            if closing is not None:
+                await undo(self._world, then=_closed(closing, await self._access_links()))
+            elif driver is None:
                 await undo(self._world)
-            self._fence_stands = False
+            self._fence_stands = closing is not None
         except AdapterError as error:
             self._fence_stands = True
             text = f"the network could not be left as it was found: {error}"
@@ -228,7 +234,8 @@ class Client:
             # What was offered for the next profile, in whatever order, is not to be asked for again.
             self._store.forget(but_for=in_favour_of)
             self._draw()
-            self._world.journal.want(None)
+            # Never None between two profiles: a life that is killed here would have the next one open.
+            self._world.journal.want(in_favour_of.name if in_favour_of is not None else None)
 
     async def _access_links(self) -> tuple[str, ...]:
         """Those that there are at this moment: without their names the fence has no second line."""

@@ -31,7 +31,7 @@ from homeward.model.effects import (
 )
 from homeward.model.errors import AdapterError, PlanError, Unavailable
 from homeward.model.inputs import EffectFailed, GatewayResolved, Input, PlanApplied, VpnReported
-from homeward.model.plan import EMPTY_PLAN, Held
+from homeward.model.plan import EMPTY_PLAN, Held, NetworkPlan
 from homeward.model.profile import GatewaySettings
 from homeward.model.secret import Secret
 from homeward.model.vpn import VpnFailed
@@ -64,14 +64,14 @@ class World:
     home_links: HomeLinks
 
 
-async def undo(world: World) -> None:
-    """Leave the machine as it was found, whoever's life the traces are from. Raises PlanError."""
+async def undo(world: World, *, then: NetworkPlan = EMPTY_PLAN) -> None:
+    """Leave the machine as it was found, or in the state of `then`, whoever's life the traces are from. PlanError."""
     try:
         await world.vpn.disconnect()
     except AdapterError as error:
         ike_log.warning("the VPN could not be ended: %s", error)
     finally:
-        await world.plans.apply(EMPTY_PLAN)
+        await world.plans.apply(then)
 
 
 class Executor:

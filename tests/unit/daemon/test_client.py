@@ -2,6 +2,7 @@
 """Orders to the daemon in a world that does not play along: nothing opens that was closed, no claim is false."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -83,6 +84,49 @@ async def test_connect_that_fails_leaves_the_machine_open_and_can_be_repeated(la
     laptop.links.refuses = None
     await laptop.connect()
     assert laptop.plans.standing != EMPTY_PLAN
+
+
+async def test_between_two_profiles_nothing_opens(laptop: Served) -> None:
+    """In an opening the kernel answers tunnel packets in clear, quoting what was in them."""
+    laptop.profiles = Profiles({"office": profile(), "branch": replace(profile(), name="branch")})
+    await laptop.connect()
+    before = len(laptop.plans.applied)
+    await laptop.offer_secrets()
+    await laptop.client.connect("branch", ALICE)
+    await settle()
+    assert laptop.client.snapshot().profile == "branch"
+    between = laptop.plans.applied[before:]
+    assert between, "the fence is the new profile's from the beginning"
+    assert EMPTY_PLAN not in between
+    assert laptop.until_reboot.journal.wanted == "branch"
+    await laptop.client.disconnect(ALICE)
+    assert laptop.plans.standing == EMPTY_PLAN
+
+
+async def test_profile_in_place_of_another_waits_for_its_secret_behind_the_fence(laptop: Served) -> None:
+    laptop.profiles = Profiles({"office": profile(), "branch": with_foreign_agents(profile())})
+    await laptop.connect()
+    await laptop.client.connect("branch", ALICE)
+    assert laptop.state is ClientState.WAITING_FOR_SECRET
+    assert laptop.client.snapshot().blocked is not None
+    assert isinstance(laptop.plans.standing.traffic, Held)
+    assert laptop.plans.standing != EMPTY_PLAN
+
+
+async def test_life_killed_between_two_profiles_leaves_the_next_one_closed(laptop: Served) -> None:
+    laptop.profiles = Profiles({"office": profile(), "branch": replace(profile(), name="branch")})
+    await laptop.connect()
+    wanted: list[str | None] = []
+    save = laptop.until_reboot.save
+
+    def watched(journal: Journal) -> None:
+        wanted.append(journal.wanted)
+        save(journal)
+
+    laptop.until_reboot.save = watched  # type: ignore[method-assign]
+    await laptop.offer_secrets()
+    await laptop.client.connect("branch", ALICE)
+    assert set(wanted) == {"branch"}
 
 
 async def test_foreign_agents_keys_are_waited_for_like_the_others(laptop: Served) -> None:
