@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from homeward.agents.agent_events import RequestArrived, SendReply
 from homeward.agents.home_agent import AgentPolicy, HomeAgent, Node
 from homeward.agents.ingress import TrustedNetworks
+from homeward.agents.replay import floor_at
 from homeward.core.coordinator import Coordinator
 from homeward.model.access import AccessMode, ClearPath, Link, VpnPath
 from homeward.model.effects import (
@@ -173,14 +174,17 @@ class World:
         self._count = 0
         self.feed(LinksObserved(self._links()))
 
-    def new_agent(self) -> HomeAgent:
+    def new_agent(self, *, refuses_for: float | None = None) -> HomeAgent:
+        """A home agent that knows nothing of what was; for so many seconds it accepts nothing at all."""
         networks_trusted = TrustedNetworks(
             frozenset({"inside"}), tuple(IPv4Network(prefix) for prefix in self.agent_prefixes)
         )
         policy = AgentPolicy(
             HOME_AGENT, networks_trusted, nodes=(Node("laptop", HOME_ADDRESS, association()),)
         )
-        return HomeAgent(policy, started=Instant(self.now, self.wall() + self.agent_clock_ahead - 1000.0))
+        wall = self.wall() + self.agent_clock_ahead
+        floor = "started" if refuses_for is None else floor_at(Instant(self.now, wall + refuses_for))
+        return HomeAgent(policy, started=Instant(self.now, wall - 1000.0), floor=floor)
 
     # --- what a test does -------------------------------------------------------------------------------------------
 

@@ -174,6 +174,8 @@ class RegistrationSeries:
         self.pending: Pending | None = None
         self.deadline: float | None = None
         self.exhausted = False
+        self.clock_refused = False
+        """Whether the home agent has answered one of these requests, signed, with code 133."""
 
     @property
     def destination(self) -> IPv4Address:
@@ -300,6 +302,7 @@ class RegistrationSeries:
         reply = decoded.message
         if reply.code == ReplyCode.IDENTIFICATION_MISMATCH:
             self.pending = None
+            self.clock_refused = True
             return Resynchronise(pending, reply.identification)
         if self._peer.replay is ReplayStyle.TIMESTAMPS and reply.identification != pending.identification:
             return Ignored("a signed reply with another Identification", alarm=True)

@@ -20,9 +20,14 @@ from homeward.wire.ip_in_ip import TUNNEL_TTL
 
 if TYPE_CHECKING:
     from homeward.core.coordinator import Coordinator
+    from homeward.core.registration import RegistrationSeries
 
 RETRY_TUNNEL = 30.0
 """Seconds between series through the VPN while the home agent stays silent or refuses."""
+
+RETRY_CLOCK = 5.0
+"""Seconds between series to which the home agent answers that it does not accept our time stamp: it is there, and one
+that has just begun again after a loss of power refuses everybody for some seconds."""
 
 
 def next_deadline(core: Coordinator) -> float | None:
@@ -147,7 +152,9 @@ def transmit(core: Coordinator, at: Instant) -> list[Effect]:
     for series in exhausted:
         match series.path:
             case ClearPath():
-                _probe_exhausted(core, at)
+                _probe_exhausted(core, series, at)
+            case VpnPath() if series.clock_refused:
+                core.registrar.retry_tunnel_at = at.boot + RETRY_CLOCK
             case VpnPath():
                 text = "The home agent does not answer through the VPN"
                 core.health.note("home-agent-silent", text, at.boot)
@@ -157,10 +164,13 @@ def transmit(core: Coordinator, at: Instant) -> list[Effect]:
     return effects
 
 
-def _probe_exhausted(core: Coordinator, at: Instant) -> None:
+def _probe_exhausted(core: Coordinator, series: RegistrationSeries, at: Instant) -> None:
     assert core.boundary is not None
     if core.boundary.verdict.trust is Trust.TRUSTED:
         return  # T_MONITOR decides.
+    who = "neither the home agent nor the VPN gateway answered on this network"
+    if series.clock_refused:
+        core.registrar.repeat_clear(core.clear_path(), at.boot + RETRY_CLOCK)
+        who = "the home agent does not accept our time stamps yet, and the VPN gateway did not answer"
     if core.boundary.verdict.trust is Trust.UNKNOWN:
-        text = "Not trusted: neither the home agent nor the VPN gateway answered on this network"
-        core.boundary.refused(Reason.NOBODY_ANSWERED, text, at.boot)
+        core.boundary.refused(Reason.NOBODY_ANSWERED, f"Not trusted: {who}", at.boot)
