@@ -22,6 +22,8 @@ IP_RECVTOS: Final = 13
 IP_MTU: Final = 14
 IP_XFRM_POLICY: Final = 17
 SO_RCVBUFFORCE: Final = 33
+SO_TIMESTAMPNS: Final = 64
+"""SO_TIMESTAMPNS_NEW: with each datagram the wall time at which it arrived, as a struct __kernel_timespec."""
 SO_BINDTOIFINDEX: Final = 62
 """Binds to a link by its index: a link that takes over the name meanwhile is not meant."""
 
