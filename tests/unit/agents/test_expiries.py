@@ -63,3 +63,20 @@ def test_what_comes_and_goes_takes_no_room_either() -> None:
         things.put(step % 10, 100.0 + step)
         del things.ends[step % 10]
     assert len(things.expiries) <= 64
+
+
+def test_where_all_have_been_put_off_the_answer_is_early_and_takes_no_long_search() -> None:
+    """A home agent asks every half minute, and nobody is answered while it searches."""
+    things = Things()
+    for key in range(5000):
+        things.put(key, 100.0 + key)
+    for key in range(5000):
+        things.put(key, 90_000.0)
+    asked: list[int] = []
+    things.expiries._end_of = lambda key: asked.append(key) or things.ends.get(key)  # type: ignore[func-returns-value]
+    first = things.expiries.next()
+    assert first is not None
+    assert 100.0 < first <= 90_000.0
+    assert len(asked) < 100
+    assert things.expire(89_999.0) == []
+    assert things.expiries.next() == 90_000.0

@@ -36,7 +36,9 @@ _DIRECTORY_MODE: Final = 0o700
 _PAGE: Final = 2048
 _CACHE_KIB: Final = 2048
 _LARGEST_LOG: Final = 64 << 20
-"""When the log is longer although it was just written back, commits wait for the moment that it takes to begin anew."""
+"""When more is in the log although it was just written back, commits wait for the moment that it takes to begin anew.
+
+It is written over then, and not cut off before: that would take ten times as long, and so would making room again."""
 _PATIENCE: Final = 5.0  # seconds to wait for another connection of this process
 
 _MOST_UNSETTLED: Final = 24 << 20
@@ -44,6 +46,7 @@ _MOST_UNSETTLED: Final = 24 << 20
 _UNSETTLED: Final = 128 << 10
 """So many may stay there for good."""
 
+_WRITE_BACK: Final = "PRAGMA wal_checkpoint(PASSIVE)"
 _APPEND: Final = "INSERT INTO journal (records) VALUES (?)"
 _SETTLE: Final = (
     "INSERT INTO memory (identity, record) VALUES (?, ?) "
@@ -148,9 +151,10 @@ class SqliteAgentStore:
         """Force the log to disk and write it back as far as no one reads it. Unavailable when the disk refuses."""
         assert self._flusher is not None
         with _explained(f"write back the store {self._path}", self._path):
-            self._flusher.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if _size(_log_of(self._path)) > _LARGEST_LOG:
-                self._flusher.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            _, pages, _ = self._flusher.execute(_WRITE_BACK).fetchone()
+            if pages * _PAGE > _LARGEST_LOG:
+                self._flusher.execute(_WRITE_BACK).fetchone()  # so that little is left while commits wait
+                self._flusher.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
     def back_up(self, to: Path) -> None:
         """Copy what is saved into the file, which is made for its owner alone. Unavailable."""
