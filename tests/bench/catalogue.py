@@ -73,8 +73,9 @@ A home agent on one core, and `homeward-lab load` on another, in network namespa
 registration is authentic, comes from the care-of address that it names, and names another one than the node's last;
 each reply is verified. The agent has 100,000 nodes, all bound, and keeps each time stamp and binding in its store
 before it answers: nothing is switched off for the bench. The peer gets the same requests on the same core, and does
-nothing but check their HMAC, sign a reply and send it. Both are loaded in turn, three times for four seconds with 128
-requests under way; the best of each counts. Latency is from sending a request to having its reply, at a steady rate.
+nothing but check their HMAC, sign a reply and send it. Both are loaded in turn, five times for four seconds with 128
+requests under way; the best of each counts. Latency is from sending a request until the kernel of whoever asked has
+the reply, at a steady rate of half of that best; again the best of five times four seconds.
 
 Memory is the process's proportional share (PSS) after all of that, with what its BPF maps take in the kernel and by
 what the kernel's unreclaimable slabs have grown. **Restart** is SIGUSR2 to one life, and the next one from its first
