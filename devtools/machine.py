@@ -89,6 +89,9 @@ def settings() -> dict[str, str]:
     """Variables that keep what Python and the tools write below build/."""
     return {
         "PYTHONPYCACHEPREFIX": str(CACHE / "pycache"),
+        # Containers often forbid it. With a folder of its own, where nothing is compiled beforehand, each process would
+        # then compile all that it imports, Python's own library too: a second for each of the hundreds that tests run.
+        "PYTHONDONTWRITEBYTECODE": "",
         "HYPOTHESIS_STORAGE_DIRECTORY": str(CACHE / "hypothesis"),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }

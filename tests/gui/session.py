@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent.parent / "app"
+_COMPILED = ("PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE")
+"""Where compiled modules are kept: as for the tests themselves, or each start would compile the tray anew."""
 
 _CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -120,7 +122,7 @@ class TrayProcess:
             "XDG_RUNTIME_DIR": str(folder),
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(SOURCE),
-            "PYTHONDONTWRITEBYTECODE": "1",
+            **{name: os.environ[name] for name in _COMPILED if name in os.environ},
             "PYTHONWARNINGS": "error::ResourceWarning",
             "QT_QPA_PLATFORM": "xcb",
             "NO_AT_BRIDGE": "1",

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The sum over the layers counts everything once, and counts what went wrong as wrong."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,14 @@ def test_a_failed_static_check_fails_the_whole(
     monkeypatch.setattr(checks, "static", lambda _who: ["mypy"])
     assert checks.test(me(), thorough=False, arguments=[]) == 1
     assert "failed static check: mypy" in capsys.readouterr().out
+
+
+def test_compiled_modules_are_kept_though_the_machine_forbids_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    asked = [sys.executable, "-c", "import sys; print(sys.dont_write_bytecode, bool(sys.pycache_prefix))"]
+    environment = checks.environment(me())
+    said = subprocess.run(asked, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said == "False True\n"
 
 
 def test_a_folder_that_nobody_runs_is_noticed() -> None:
