@@ -24,6 +24,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+from tests.world.namespaces import loopback_up
+
 ROOT = Path(__file__).resolve().parents[2]
 AGENT = IPv4Address("10.0.0.2")
 AGENT_OUTSIDE = IPv4Address("192.0.2.2")
@@ -55,7 +57,8 @@ class Namespace:
             assert time.monotonic() < deadline, "unshare made no namespace"
             time.sleep(0.005)
         self.pid = self._holder.pid
-        self.ip("link set lo up")
+        with self.entered():
+            loopback_up()
 
     def command(self, *words: str) -> list[str]:
         """The words of a command that runs in this host."""
@@ -71,9 +74,16 @@ class Namespace:
         """Run `ip` in this host."""
         return self.run("ip", *arguments.split())
 
+    def batch(self, *lines: str) -> None:
+        """Run several `ip` commands as one process in this host."""
+        argv = self.command("ip", "-batch", "-")
+        done = subprocess.run(argv, input="\n".join(lines), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{lines}: {done.stderr}"
+
     def setting(self, name: str, value: str) -> None:
         """Write a kernel setting of this host."""
-        self.run("sh", "-c", f"echo {value} >/proc/sys/net/{name}")
+        with self.entered():
+            (Path("/proc/sys/net") / name).write_text(value)
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -104,34 +114,47 @@ class AgentNetwork:
             raise
 
     def _build(self) -> None:
-        self._cable(self.node, "lan", "to-node", "10.1.1.1/24")
-        self._cable(self.peer, "lan", "to-peer", "10.0.1.1/24")
-        self._cable(self.agent, "inside", "to-inside", "10.0.0.1/24")
-        self._cable(self.agent, "outside", "to-outside", "192.0.2.1/24")
-        for address in (f"{CARE_OF}/24", f"{SECOND_CARE_OF}/24", f"{UNTRUSTED}/32"):
-            self.node.ip(f"address add {address} dev lan")
-        for further in self._more:
-            self.node.ip(f"address add {further}/24 dev lan")
-        self.node.ip("route add default via 10.1.1.1")
-        self.peer.ip(f"address add {PEER}/24 dev lan")
-        self.peer.ip("route add default via 10.0.1.1")
-        self.agent.ip(f"address add {AGENT}/24 dev inside")
-        self.agent.ip(f"address add {AGENT_OUTSIDE}/24 dev outside")
-        self.agent.ip("route add default via 10.0.0.1")
+        self.router.batch(
+            *self._cable(self.node, "lan", "to-node", "10.1.1.1/24"),
+            *self._cable(self.peer, "lan", "to-peer", "10.0.1.1/24"),
+            *self._cable(self.agent, "inside", "to-inside", "10.0.0.1/24"),
+            *self._cable(self.agent, "outside", "to-outside", "192.0.2.1/24"),
+            *(f"route add {network} via {AGENT}" for network in ("10.77.0.0/24", "10.79.0.0/24", OTHER_HOME)),
+            f"route add {UNTRUSTED} via {CARE_OF}",
+        )
         self.router.setting("ipv4/ip_forward", "1")
-        self.router.ip(f"route add 10.77.0.0/24 via {AGENT}")
-        self.router.ip(f"route add 10.79.0.0/24 via {AGENT}")
-        self.router.ip(f"route add {OTHER_HOME} via {AGENT}")
-        self.router.ip(f"route add {UNTRUSTED} via {CARE_OF}")
-        for host in (self.agent, self.router):
-            for link in ("all", "default", "inside", "outside", "to-node", "to-inside", "to-outside"):
-                host.run("sh", "-c", f"echo 0 2>/dev/null >/proc/sys/net/ipv4/conf/{link}/rp_filter || true")
+        addresses = [f"{address}/24" for address in (CARE_OF, SECOND_CARE_OF, *self._more)]
+        addresses.append(f"{UNTRUSTED}/32")
+        self.node.batch(
+            "link set dev lan up",
+            *(f"address add {address} dev lan" for address in addresses),
+            "route add default via 10.1.1.1",
+        )
+        self.peer.batch(
+            "link set dev lan up", f"address add {PEER}/24 dev lan", "route add default via 10.0.1.1"
+        )
+        self.agent.batch(
+            "link set dev inside up",
+            "link set dev outside up",
+            f"address add {AGENT}/24 dev inside",
+            f"address add {AGENT_OUTSIDE}/24 dev outside",
+            "route add default via 10.0.0.1",
+        )
+        for host, links in (
+            (self.agent, ("inside", "outside")),
+            (self.router, ("to-node", "to-inside", "to-outside")),
+        ):
+            for link in ("all", "default", *links):
+                host.setting(f"ipv4/conf/{link}/rp_filter", "0")
 
-    def _cable(self, host: Namespace, name: str, router_name: str, router_address: str) -> None:
-        self.router.ip(f"link add {router_name} type veth peer name {name} netns {host.pid}")
-        self.router.ip(f"address add {router_address} dev {router_name}")
-        self.router.ip(f"link set dev {router_name} up")
-        host.ip(f"link set dev {name} up")
+    @staticmethod
+    def _cable(host: Namespace, name: str, router_name: str, router_address: str) -> tuple[str, ...]:
+        """What the router does for a cable to a host."""
+        return (
+            f"link add {router_name} type veth peer name {name} netns {host.pid}",
+            f"address add {router_address} dev {router_name}",
+            f"link set dev {router_name} up",
+        )
 
     def add_home_link(self, station: Namespace, address: str, agent_address: str) -> None:
         """A link `home` of the agent's host, with another host at its other end, whose `lan` it is."""
@@ -151,7 +174,7 @@ class AgentNetwork:
 def agent_environment(log: Path) -> dict[str, str]:
     """What an agent with this log file is started with: folders of its own beside it, for its socket and its store."""
     own = {"RUNTIME_DIRECTORY": f"{log}.run", "STATE_DIRECTORY": f"{log}.state"}
-    return {**os.environ, **own, "PYTHONPATH": str(ROOT / "app"), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**os.environ, **own, "PYTHONPATH": str(ROOT / "app")}
 
 
 class AgentProcess:

@@ -138,8 +138,10 @@ class ForeignNetwork:
 
     def _build(self) -> None:
         for bridge in ("access", "backbone"):
-            self.switch.ip(f"link add {bridge} type bridge forward_delay 0 mcast_snooping 0")
-            self.switch.ip(f"link set dev {bridge} up")
+            self.switch.batch(
+                f"link add {bridge} type bridge forward_delay 0 mcast_snooping 0",
+                f"link set dev {bridge} up",
+            )
         self._cable(self.node, "wlan", "access", NODE_MAC)
         self._cable(self.other, "wlan", "access", OTHER_MAC)
         self._cable(self.foreign, "trust3", "access", FOREIGN_MAC)
@@ -159,10 +161,12 @@ class ForeignNetwork:
         self.peer.ip(f"route add 10.77.0.0/24 via {HOME_AGENT}")
         self.foreign.setting("ipv4/ip_forward", "1")
         for node, home in ((self.node, HOME), (self.other, OTHER_HOME)):
-            node.ip(f"address add {home}/32 dev wlan")
-            node.ip(f"neighbour add {FOREIGN} lladdr {FOREIGN_MAC.hex(':')} dev wlan nud permanent")
-            node.ip(f"route add {FOREIGN} dev wlan")
-            node.ip(f"route add default via {FOREIGN} dev wlan")
+            node.batch(
+                f"address add {home}/32 dev wlan",
+                f"neighbour add {FOREIGN} lladdr {FOREIGN_MAC.hex(':')} dev wlan nud permanent",
+                f"route add {FOREIGN} dev wlan",
+                f"route add default via {FOREIGN} dev wlan",
+            )
             node.setting("ipv4/conf/wlan/arp_ignore", "8")
 
     def _build_nat(self, nat: Namespace) -> None:
@@ -184,10 +188,11 @@ class ForeignNetwork:
 
     def _cable(self, host: Namespace, name: str, bridge: str, hardware_address: bytes) -> None:
         port = f"{name}-{host.pid}"[:15]
-        self.switch.ip(f"link add {port} type veth peer name {name} netns {host.pid}")
-        self.switch.ip(f"link set dev {port} master {bridge} up")
-        host.ip(f"link set dev {name} address {hardware_address.hex(':')}")
-        host.ip(f"link set dev {name} up")
+        self.switch.batch(
+            f"link add {port} type veth peer name {name} netns {host.pid}",
+            f"link set dev {port} master {bridge} up",
+        )
+        host.batch(f"link set dev {name} address {hardware_address.hex(':')}", f"link set dev {name} up")
 
     def close(self) -> None:
         """Take all hosts down."""

@@ -17,7 +17,7 @@ from scapy.packet import Raw
 
 from homeward.adapters.tunnel_device import open_tun, open_tunnel_socket, receive_packet
 from homeward.wire.ip_in_ip import encapsulate
-from tests.world.namespaces import Namespace, cable
+from tests.world.namespaces import Namespace
 
 AGENT = IPv4Address("10.0.0.2")
 PEER = IPv4Address("10.0.0.10")
@@ -46,12 +46,18 @@ class Stations:
 
     def __init__(self) -> None:
         self.laptop, self.agent = Namespace(), Namespace()
-        cable(self.laptop, "eth0", self.agent, "lan0")
-        self.laptop.ip(f"addr add {CARE_OF}/24 dev eth0")
-        self.laptop.ip(f"route add default via {ROUTER}")
-        self.agent.ip(f"addr add {ROUTER}/24 dev lan0")
-        for address in (AGENT, PEER):
-            self.agent.ip(f"addr add {address}/32 dev lo")
+        # One process at each machine: nearly every test of the data path begins here.
+        self.laptop.batch(
+            f"link add eth0 type veth peer name lan0 netns {self.agent.path}",
+            "link set eth0 up",
+            f"addr add {CARE_OF}/24 dev eth0",
+            f"route add default via {ROUTER}",
+        )
+        self.agent.batch(
+            "link set lan0 up",
+            f"addr add {ROUTER}/24 dev lan0",
+            *(f"addr add {address}/32 dev lo" for address in (AGENT, PEER)),
+        )
         with self.laptop:
             self.link = socket.if_nametoindex("eth0")
 
