@@ -26,9 +26,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    stage = item.config.stash[_stage]
+    stage.start()
     if not isinstance(item, Mirror):
         return None
-    item.config.stash[_stage].play(item)
+    stage.play(item)
     return True
 
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Tests that run inside a guest kernel, and show outside under their own names with their own outcomes.
 
-Outside, each test function below tests/kernel/inside is replaced by a mirror of the same name. When the first mirror is
-run, a kernel is started with a pytest in it for all that were chosen; reports are taken over as they come. Tests that
-want the virtual clock (`@pytest.mark.virtual_clock`) share a second kernel, which runs beside the first.
+Outside, each test function below tests/kernel/inside is replaced by a mirror of the same name. When the first test of
+this folder is run, a kernel is started with a pytest in it for all that were chosen; reports are taken over as they
+come. Tests that want the virtual clock (`@pytest.mark.virtual_clock`) share a second kernel, which runs beside the
+first. The folder's other tests run meanwhile: mirrors, which only wait, come last.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ def _location(test: str) -> tuple[str, None, str]:
 
 
 def replace_by_mirrors(items: list[pytest.Item]) -> None:
-    """Put a mirror in the place of each test that is to run inside."""
+    """Make a mirror of each test that is to run inside, and put the mirrors behind all others."""
     for number, item in enumerate(items):
         if not item.path.is_relative_to(INSIDE):
             continue
@@ -172,6 +173,7 @@ def replace_by_mirrors(items: list[pytest.Item]) -> None:
         # The time limit is kept where the test runs; here it would also count the others that run before it.
         mirror.add_marker(pytest.mark.timeout(0), append=False)
         items[number] = mirror
+    items.sort(key=lambda item: isinstance(item, Mirror))
 
 
 class Stage:
@@ -189,11 +191,14 @@ class Stage:
         for virtual_clock, mirrors in chosen.items():
             self._boots[virtual_clock] = _boot(config, mirrors, virtual_clock=virtual_clock)
 
-    def play(self, mirror: Mirror) -> None:
-        """Report what happened to one test inside."""
+    def start(self) -> None:
+        """Boot what is not booted yet."""
         # All at once: each is one process that computes, and there is mostly more than one processor.
         for boot in self._boots.values():
             boot.start()
+
+    def play(self, mirror: Mirror) -> None:
+        """Report what happened to one test inside."""
         boot = self._boots[_wants_virtual_clock(mirror)]
         mirror.ihook.pytest_runtest_logstart(nodeid=mirror.nodeid, location=mirror.location)
         for report in boot.reports(mirror.nodeid):
