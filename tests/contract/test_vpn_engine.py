@@ -17,7 +17,7 @@ from homeward.model.vpn import (
     VpnMoved,
 )
 from homeward.ports.world import VpnEngine
-from tests.world.fakes_vpn import FakeVpnWorld
+from tests.world.fakes_vpn import PATIENCE, FakeVpnWorld
 from tests.world.vpn_worlds import (
     KEY,
     NETWORKS,
@@ -44,8 +44,9 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[VpnWorld]:
 
 
 @pytest.fixture
-def reports() -> Reports:
-    return Reports()
+def reports(world: VpnWorld) -> Reports:
+    # What the fake reports it reports within its patience with a silent gateway.
+    return Reports(4 * PATIENCE) if isinstance(world, FakeVpnWorld) else Reports()
 
 
 @pytest.fixture

@@ -109,7 +109,9 @@ class RealVpnWorld:
 class Reports:
     """The observer: keeps every report, and lets a test wait for the next one of a kind."""
 
-    def __init__(self) -> None:
+    def __init__(self, moment: float = 0.6) -> None:
+        """After `moment` seconds what has not come is not going to."""
+        self._moment = moment
         self.all: list[VpnReport] = []
         self.times: list[float] = []
         self._news = asyncio.Event()
@@ -142,9 +144,9 @@ class Reports:
             raise AssertionError(f"no {kind.__name__} within {within} s, only {self.all}") from None
         return self.of(kind)[0]
 
-    async def stay_without(self, *kinds: type[VpnReport], during: float = 0.6) -> None:
+    async def stay_without(self, *kinds: type[VpnReport], during: float | None = None) -> None:
         """AssertionError when a report of one of these kinds comes, or has come."""
-        await asyncio.sleep(during)
+        await asyncio.sleep(self._moment if during is None else during)
         came = [report for report in self.all if isinstance(report, kinds)]
         assert not came, came
 
