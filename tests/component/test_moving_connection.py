@@ -147,7 +147,8 @@ class Scene:
         self.vpn.close()
 
 
-@pytest.fixture(params=["ip-in-ip-tun", "udp-tun", "udp-bpf"])
+# IP-in-IP by the process carries the lab's stories, moves and connections included.
+@pytest.fixture(params=[pytest.param("ip-in-ip-tun", marks=pytest.mark.slow), "udp-tun", "udp-bpf"])
 async def scene(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Scene]:
     engine = TunnelEngine(request.param.rpartition("-")[2])
     with Stations() as stations:

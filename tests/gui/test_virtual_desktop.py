@@ -93,9 +93,8 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    "dark", [pytest.param(False, id="light"), pytest.param(True, id="dark", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow  # the lab's grand tour has such a desktop too; what is on it, test_tray and test_icons ask faster
+@pytest.mark.parametrize("dark", [pytest.param(False, id="light"), pytest.param(True, id="dark")])
 async def test_icon_menu_and_window_are_on_the_screen(folder, dark):
     name = "dark" if dark else "light"
     with PrivateBus(folder / "daemon") as address:
