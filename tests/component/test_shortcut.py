@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 import threading
@@ -27,6 +28,16 @@ pytestmark = pytest.mark.root
 
 UDP_WAY = BY_NAME["udp"]
 BPF, TUN = TunnelEngine.BPF, TunnelEngine.TUN
+UDP_SEGMENT = 103
+INTO_DEVICE = """
+    table netdev seen {
+        chain into {
+            type filter hook egress device homeward0 priority 0
+            meta mark != 0 counter
+            counter
+        }
+    }
+"""
 ANYTHING = "src 0.0.0.0/0 dst 0.0.0.0/0"
 ESP = f"tmpl src {CARE_OF} dst 203.0.113.9 proto esp reqid 7 mode tunnel"
 
@@ -247,6 +258,26 @@ async def test_a_connection_that_is_bound_to_the_device_stands(ways: Ways) -> No
         opening = await eventually(lambda: UDP_WAY.came(ways))
         assert (opening.dst, opening.payload.dport) == listener_address
         connecting.cancel()
+
+
+@pytest.mark.parametrize("name", ["udp", "gre-in-udp"])
+async def test_datagrams_that_a_card_is_to_cut_go_into_the_device_whole_and_unmarked(
+    ways: Ways, name: str
+) -> None:
+    """As QUIC sends them. The kernel refuses to put headers on such a packet when they are on already."""
+    way = BY_NAME[name]
+    await ways.apply(way.traffic(ways))
+    run = ways.stations.laptop.run
+    run("nft", "-f", "-", stdin=INTO_DEVICE)
+    sizes = [1000, 1000, 500]
+    with application() as sender:
+        sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, sizes[0])
+        sender.sendto(bytes(sum(sizes)), (str(PEER), 9))
+        came = [await eventually(lambda: way.came(ways)) for _ in sizes]
+    assert [len(packet[UDP].payload) for packet in came] == sizes
+    marked, seen = re.findall(r"packets (\d+) bytes (\d+)", run("nft", "list", "table", "netdev", "seen"))
+    assert (marked, seen) == (("0", "0"), ("1", str(sum(sizes) + 28)))
+    assert (ways.tunnel.counted.sent, ways.shortcut.counted()[0]) == (3, 0)
 
 
 # --- IPsec ------------------------------------------------------------------------------------------------------------

@@ -75,6 +75,7 @@ def outward(entries: int, side: Side, alive: int | None = None, totals: int | No
     _refuse_what_does_not_fit(code)
     code.load(Size.OCTET, R1, R7, LEAVING.carrier)
     code.jump("device", Test.EQUAL, R1, Carrier.IPIP)
+    _refuse_segments_but_of_tcp(code)
     _push(code, side, totals)
     _hand_to_device(code, totals)
     code.label("pass")
@@ -110,6 +111,16 @@ def _refuse_what_does_not_fit(code: Assembler) -> None:
     code.alu(Operation.ADD, R1, R9)
     code.load(Size.HALF, R2, R7, LEAVING.room)
     code.jump("pass", Test.GREATER, R1, R2)
+
+
+def _refuse_segments_but_of_tcp(code: Assembler) -> None:
+    """Datagrams that the kernel is to cut (UDP_SEGMENT) pass: it refuses to put headers on them, but only when they are
+    on already, and then loses the whole."""
+    code.load(Size.WORD, R1, R6, Skb.SEGMENT)
+    code.jump("can be cut", Test.EQUAL, R1, 0)
+    code.load(Size.OCTET, R1, R10, Stack.INNER + 9)
+    code.jump("pass", Test.DIFFERENT, R1, TCP)
+    code.label("can be cut")
 
 
 def _push(code: Assembler, side: Side, totals: int | None) -> None:
@@ -160,7 +171,7 @@ def _push(code: Assembler, side: Side, totals: int | None) -> None:
     code.move(R4, MOST_HEADERS)
     code.label("push")
     code.call(Helper.PUSH_ENCAPSULATION)
-    # Segments of another protocol than TCP, mostly: the device takes them as they are, and with the mark they had.
+    # No memory, that is. The device takes the packet as it is, with the mark it had; headers of ours it knows again.
     code.jump("pass", Test.DIFFERENT, R0, 0)
     _mark(code)
     count(code, LEAVING.packets, totals, Total.LEFT)
