@@ -29,14 +29,15 @@ from homeward.model.tunnel_engine import TunnelEngine
 from homeward.wire import ip_in_ip, udp_tunnel
 from homeward.wire.internet_checksum import checksum, put
 from homeward.wire.unfinished_checksum import finished
-from tests.world.bpf_runs import run_at_ingress
+from tests.world.bpf_runs import run_at_ingress, run_on_route
 from tests.world.stations import AGENT, CARE_OF, HOME, PEER, Stations
 from tests.world.ways import BY_NAME, GRE_HEADER, TUNNEL_DATA, TUNNEL_DATA_GRE, Ways
 
 pytestmark = pytest.mark.root
 
 PORT = 40000
-REDIRECT, NEXT_FILTER = 7, 0xFFFFFFFF
+ROOM = 1480
+REDIRECT, NEXT_FILTER, INTO_DEVICE = 7, 0xFFFFFFFF, 0
 ETHERNET = 14
 SHORTEST = 34  # what the kernel lets a program be tried with
 KINDS = {Carrier.IPIP: None, Carrier.UDP: TunnelKind.IP_IN_IP, Carrier.GRE_IN_UDP: TunnelKind.GRE}
@@ -48,6 +49,7 @@ class Bench:
     """The program at a laptop's link, which admits one tunnel of each carrier."""
 
     program: int
+    route_program: int
     link: int
     other_link: int
     hardware: bytes
@@ -117,8 +119,10 @@ async def bench(stations: Stations) -> AsyncIterator[Bench]:
     for carrier in Carrier:
         ports = {} if carrier is Carrier.IPIP else {"far_port": 434, "near_port": PORT}
         kernel.admit(HOME, Ends(AGENT, CARE_OF, carrier, link=stations.link, **ports))
+    kernel.lead(HOME, Ends(AGENT, CARE_OF, Carrier.IPIP, link=stations.link), room=ROOM)
     hardware = bytes.fromhex(stations.laptop.ip("-br link show eth0").split()[2].replace(":", ""))
-    yield Bench(kernel._ingress_program, stations.link, socket.if_nametoindex("lo"), hardware)
+    programs = (kernel._ingress_program, kernel.route_program)
+    yield Bench(*programs, stations.link, socket.if_nametoindex("lo"), hardware)
     kernel.close()
     socket.close(device)
 
@@ -178,6 +182,14 @@ async def test_what_is_unusual_is_left_to_the_process(bench: Bench, carrier: Car
             44: b"\0\1",
         }.items():
             assert bench.fast(packet[:at] + octets + packet[at + 2 :]) is None, at
+
+
+async def test_a_mark_outside_says_nothing_of_what_is_inside(bench: Bench) -> None:
+    """Or others' rules for a mark would hold for whatever a stranger put into the tunnel."""
+    taken = run_at_ingress(bench.program, bench.link, right(bench, Carrier.UDP), mark=77)
+    assert (taken.verdict, taken.mark) == (REDIRECT, 0)
+    left = run_at_ingress(bench.program, bench.link, right(bench, Carrier.UDP, src="10.0.0.3"), mark=77)
+    assert (left.verdict, left.mark) == (NEXT_FILTER, 77)
 
 
 @pytest.mark.parametrize(
@@ -251,6 +263,25 @@ async def test_whatever_is_damaged_it_takes_nothing_that_the_process_would_not(
 
 
 # --- outwards ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [[], [("Timestamp", (1, 2)), ("NOP", None), ("NOP", None)]])
+async def test_segments_fit_with_their_headers_or_are_left_to_the_process(
+    bench: Bench, options: list[tuple[str, object]]
+) -> None:
+    packet = IP(src=str(HOME), dst=str(PEER)) / TCP(flags="A", options=options) / Raw(bytes(2900))
+    most = ROOM - (len(packet) - 2900)
+    for segment, verdict in ((most, REDIRECT), (most + 1, INTO_DEVICE)):
+        assert run_on_route(bench.route_program, bytes(packet), segment=segment).verdict == verdict
+
+
+async def test_the_end_of_a_fragmented_segment_has_no_header_to_be_looked_at(bench: Bench) -> None:
+    ends = {"src": str(HOME), "dst": str(PEER), "proto": 6}
+    for packet, verdict in (
+        (IP(**ends, frag=8) / Raw(bytes(8)), REDIRECT),
+        (IP(**ends, flags="MF") / Raw(bytes(8)), INTO_DEVICE),
+    ):
+        assert run_on_route(bench.route_program, bytes(packet)).verdict == verdict
 
 
 def odd_packets() -> list[Packet]:
