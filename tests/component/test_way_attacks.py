@@ -16,6 +16,7 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
 from homeward.model.access import AgentPath
+from homeward.model.access import Path as AccessPath
 from homeward.model.errors import AdapterError
 from homeward.model.names import MARK_REGISTRATION, MARK_TUNNEL
 from homeward.model.plan import Held
@@ -128,14 +129,27 @@ def _by_another_cable(ways: Ways, packet: bytes) -> None:
         injector.send(bytes(Ether(src=STRANGER, dst=there, type=0x0800)) + packet)
 
 
+def send_plainly(ways: Ways, way: Way, receiver: socket.socket) -> None:
+    """UDP in the home agent's name with no tunnel around it, by the link and out of the VPN."""
+    address, port = receiver.getsockname()
+    for source in (9, 434):
+        packet = IP(src=str(AGENT), dst=address) / UDP(sport=source, dport=port) / Raw(b"plain")
+        if way.name not in PLAIN or address != str(HOME):
+            ways.inject(packet)
+        ways.vpn.deliver(bytes(packet))
+
+
 @pytest.mark.rows("R-179", "R-186", "R-188", "R-231")
 @each_way
 async def test_nothing_that_is_wrong_anywhere_comes_in_by_any_way(ways: Ways, way: Way) -> None:
     await ways.apply(way.traffic(ways))
-    with application(HOME) as receiver:
+    with application(HOME) as receiver, application(CARE_OF) as near, application(INNER) as inside:
         for forge in forgeries(ways, receiver).values():
             forge()
+        for one in (receiver, near, inside):
+            send_plainly(ways, way, one)
         assert await heard(receiver) == []
+        assert [await heard(one, 0) for one in (near, inside)] == [[], []]
         way.deliver(ways, to_application(receiver, b"genuine"))
         assert await heard(receiver) == [b"genuine"]
 
@@ -168,6 +182,42 @@ async def test_a_reply_that_comes_inside_the_tunnel_answers_no_request(ways: Way
         way.deliver(ways, IP(src=str(AGENT), dst=str(to)) / reply)
     await asyncio.sleep(0.03)
     assert [came.octets for came in ways.reported if came.octets.startswith(b"\3")] == []
+
+
+def request(ways: Ways, path: AccessPath, destination: IPv4Address) -> int:
+    """A registration request leaves by this path; the port that its reply would come to."""
+    ways.registrations.send(path, destination, b"\1request", ttl=255)
+    opened = ways.registrations._sockets[path].receiver
+    assert opened is not None
+    port: int = opened.getsockname()[1]
+    return port
+
+
+@pytest.mark.rows("R-32", "R-96")
+@pytest.mark.parametrize("name", sorted(PLAIN))
+async def test_without_a_tunnel_of_ours_a_reply_answers_no_request_of_another_path(
+    ways: Ways, name: str
+) -> None:
+    """To the home address, inside any tunnel, or out of the VPN; by an agent the home agent itself answers nothing."""
+    await ways.apply(BY_NAME[name].traffic(ways), foreign_agent=ways.by_agent, home_link=ways.at_home)
+    path, by = (ways.at_home, AGENT) if name == "home" else (ways.by_agent, ROUTER)
+    clear, own = request(ways, ways.clear, AGENT), request(ways, path, by)
+    for port in (clear, own):
+        reply = UDP(sport=434, dport=port) / Raw(b"\3forged")
+        for to in (HOME, CARE_OF, INNER):
+            inner = IP(src=str(AGENT), dst=str(to)) / reply
+            for outer in (CARE_OF, HOME):
+                ways.inject(in_ip(inner, destination=outer))
+                ways.inject(in_gre(inner, destination=outer))
+                ways.inject(in_udp(inner, port, destination=outer))
+            ways.inject(in_minimal(inner))
+            ways.vpn.deliver(bytes(inner))
+    ways.inject(IP(src=str(AGENT), dst=str(HOME)) / UDP(sport=434, dport=clear) / Raw(b"\3forged"))
+    await asyncio.sleep(0.03)
+    assert [came for came in ways.reported if came.octets.startswith(b"\3")] == []
+    ways.inject(IP(src=str(by), dst=str(HOME)) / UDP(sport=434, dport=own) / Raw(b"\3genuine"))
+    await eventually(lambda: ways.reported)
+    assert [(came.path, came.source, came.octets) for came in ways.reported] == [(path, by, b"\3genuine")]
 
 
 @pytest.mark.rows("R-231")
