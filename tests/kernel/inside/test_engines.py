@@ -218,6 +218,12 @@ class Gateway:
         self._vpn.deliver(packet)
 
 
+def open_fence(ways: Ways) -> None:
+    """What comes in is not looked at, until the adapter has its next turn and puts the fence back."""
+    for order in ("flush chain inet homeward input", "chain inet homeward input { policy accept; }"):
+        ways.stations.laptop.run("nft", order)
+
+
 async def forge(ways: Ways, way: Way) -> list[bytes]:
     """What an application hears when another VPN's gateway forges packets of our tunnel."""
     gateway = Gateway(ways.stations)
@@ -226,8 +232,7 @@ async def forge(ways: Ways, way: Way) -> list[bytes]:
     with application(HOME) as receiver:
         inner = to_application(receiver, b"forged")
         # The fence lets that VPN's packets in from nobody. Here it is to be the engine that refuses them.
-        for order in ("flush chain inet homeward input", "chain inet homeward input { policy accept; }"):
-            ways.stations.laptop.run("nft", order)
+        open_fence(ways)
         gateway.deliver(
             bytes(in_ip(inner) if way.name == "ip-in-ip" else in_udp(inner, ways.ports[ways.clear]))
         )
@@ -259,3 +264,27 @@ async def test_a_program_that_does_not_ask_takes_it(
 
     monkeypatch.setattr(kernel_tunnels, "inward", unasked)
     assert await forge(ways, way) == [b"forged"]
+
+
+@pytest.mark.parametrize(
+    ("ways", "way"),
+    [(TUN, BY_NAME[name]) for name in ("agent", "home")],
+    indirect=["ways"],
+    ids=["f", "home"],
+)
+async def test_where_no_engine_judges_it_is_the_fence_that_keeps_another_vpns_esp_out(
+    ways: Ways, way: Way
+) -> None:
+    """What that ESP brings for the home address would look like a frame of the agent's, or a neighbour's."""
+    gateway = Gateway(ways.stations)
+    for_home = f"src 10.0.0.0/24 dst {HOME}/32 dir in"
+    esp = f"tmpl src {ROUTER} dst {CARE_OF} proto esp reqid 1 mode tunnel"
+    ways.stations.laptop.ip(f"xfrm policy add {for_home} {esp}")
+    await ways.apply(way.traffic(ways))
+    with application(HOME) as receiver:
+        packet = bytes(to_application(receiver, b"forged"))
+        gateway.deliver(packet)
+        assert await heard(receiver, 0.1) == []
+        open_fence(ways)
+        gateway.deliver(packet)
+        assert await heard(receiver, 0.1) == [b"forged"], "the attack works"

@@ -22,6 +22,7 @@ from homeward.adapters.kernel_tunnels.netlink import CREATE, NESTED, REPLACE, Ne
 from homeward.adapters.tunnel_device import open_tun, set_mtu
 from homeward.model.names import HOME_DEVICE, MARK_TUNNEL
 from homeward.model.tunnel_engine import TunnelEngine
+from homeward.wire.socket_options import IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_PMTUDISC_DONT
 from tests.kernel.inside.cable import Cable
 from tests.world.namespaces import cable
 from tests.world.stations import AGENT, CARE_OF, HOME, PEER, Stations, eventually
@@ -144,6 +145,14 @@ async def test_the_kernels_own_tunnel_understands_us_and_we_it(
     assert await eventually(lambda: came(peer)) == b"out"
     peer.sendto(b"in", (str(HOME), PORT))
     assert await eventually(lambda: came(application)) == b"in"
+    outgoing = Cable()
+    for discover, flags in ((IP_PMTUDISC_DO, "DF"), (IP_PMTUDISC_DONT, "")):
+        application.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, discover)
+        application.sendto(b"out", (str(PEER), PORT))
+        assert await eventually(lambda: came(peer)) == b"out"
+        (outer,) = [packet for packet in outgoing.left() if packet.proto == socket.IPPROTO_IPIP]
+        assert str(outer.flags) == str(outer.payload.flags) == flags
+    outgoing.close()
 
 
 async def test_every_hook_of_the_firewall_sees_the_outer_packet_with_our_mark(

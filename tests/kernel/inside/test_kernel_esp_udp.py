@@ -22,14 +22,27 @@ from homeward.adapters.nftables.fence import NftFence
 from homeward.adapters.strongswan.devices import device_with_address
 from homeward.adapters.tunnel_device import TunnelDevice, open_tun
 from homeward.adapters.udp_registration import UdpRegistrations
-from homeward.model.access import VpnPath
+from homeward.model.access import ClearPath, VpnPath
 from homeward.model.inputs import DatagramReceived
 from homeward.model.plan import Fence, Held, NetworkPlan, Traffic, Tunnelled
 from homeward.model.tunnel_engine import TunnelEngine
 from tests.component.test_moving_connection import Transfer
 from tests.kernel.inside.cable import Cable
-from tests.kernel.inside.test_kernel_esp import PORT, cable, data, received, stations, vpn
-from tests.world.stations import AGENT, HOME, INNER, PEER, ROUTER, Stations, eventually, take
+from tests.kernel.inside.test_kernel_esp import (
+    DOWN,
+    KEY,
+    OTHER_KEY,
+    PORT,
+    cable,
+    came_by,
+    data,
+    policy,
+    received,
+    state,
+    stations,
+    vpn,
+)
+from tests.world.stations import AGENT, CARE_OF, HOME, INNER, PEER, ROUTER, Stations, eventually, take
 
 __all__ = ["cable", "stations", "vpn"]
 
@@ -58,6 +71,16 @@ class Laptop:
     plans: NetlinkPlans
     registrations: UdpRegistrations
     port: int
+    reported: list[DatagramReceived]
+
+    def ask_in_clear(self, link: int) -> int:
+        """The next question whether the link is trusted leaves; the port that its answer would come to."""
+        path = ClearPath(link, "eth0", CARE_OF)
+        self.registrations.send(path, AGENT, b"request in clear", ttl=255)
+        opened = self.registrations._sockets[path].receiver
+        assert opened is not None
+        port: int = opened.getsockname()[1]
+        return port
 
     async def close(self) -> None:
         await self.plans.close()
@@ -81,7 +104,8 @@ async def connected(agent: socket.socket, state: Path, engine: TunnelEngine) -> 
     await eventually(lambda: reported)
     await plans.apply(plan(Tunnelled(VpnPath(INNER), AGENT, 1388, udp=True)))
     assert plans.engine() is engine
-    return Laptop(plans, registrations, request.port)
+    reported.clear()
+    return Laptop(plans, registrations, request.port, reported)
 
 
 @pytest.mark.rows("R-229", "R-230", "R-231")
@@ -105,17 +129,59 @@ async def test_a_tunnel_in_udp_leaves_in_esp_only_and_nothing_forged_in_clear_co
         packets = cable.left()
         assert {(packet.dst, packet[UDP].dport) for packet in packets} == {(str(ROUTER), PORT)}
         assert len(packets) == 3
-        there = stations.laptop.ip("-brief link show dev eth0").split()[2]
-        with stations.agent, socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
-            wire.bind(("lan0", 0))
-            forged = UDP(sport=434, dport=laptop.port, chksum=0) / Raw(TUNNEL_DATA + data(b"forged"))
-            wire.send(bytes(Ether(dst=there) / IP(src=str(AGENT), dst=str(INNER)) / forged))
+        assert laptop.plans.traffic().sent_packets == 2
+        clear = laptop.ask_in_clear(stations.link)
+        forge_in_clear(stations, laptop.port, clear)
+        reply_inside(agent, laptop.port, clear)
+        forge_in_another_vpns_esp(stations, agent, laptop.port, clear)
         agent.sendto(TUNNEL_DATA + data(b"genuine"), (str(INNER), laptop.port))
         assert await eventually(lambda: received(application)) == b"genuine"
         assert received(application) is None
-        traffic = laptop.plans.traffic()
-        assert (traffic.sent_packets, traffic.received_packets) == (2, 3)
+        assert came_by(stations, 0x2002) == 2
+        # Two replies to the home address came as well: nobody has asked from there.
+        await eventually(lambda: laptop.plans.traffic().received_packets == 3 + 2)
+        agent.sendto(b"\3by the VPN", (str(INNER), laptop.port))
+        (heard,) = await eventually(lambda: laptop.reported)
+        assert (heard.path, heard.octets) == (VpnPath(INNER), b"\3by the VPN")
     await laptop.close()
+
+
+def forge_in_clear(stations: Stations, port: int, clear: int) -> None:
+    """Packets of the tunnel, of both kinds, in the home agent's name on the access link."""
+    there = stations.laptop.ip("-brief link show dev eth0").split()[2]
+    forged = data(b"forged")
+    with stations.agent, socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+        wire.bind(("lan0", 0))
+        for to in (INNER, CARE_OF):
+            outer = IP(src=str(AGENT), dst=str(to))
+            wire.send(bytes(Ether(dst=there) / IP(src=str(AGENT), dst=str(to), proto=4) / Raw(forged)))
+            for taken in (port, clear, 434):
+                datagram = UDP(sport=434, dport=taken, chksum=0) / Raw(TUNNEL_DATA + forged)
+                wire.send(bytes(Ether(dst=there) / outer / datagram))
+
+
+def reply_inside(agent: socket.socket, port: int, clear: int) -> None:
+    """What looks like a Registration Reply comes out of our own tunnel."""
+    for taken in (port, clear):
+        for to in (HOME, INNER, CARE_OF):
+            reply = IP(src=str(AGENT), dst=str(to)) / UDP(sport=434, dport=taken) / Raw(b"\3forged")
+            agent.sendto(TUNNEL_DATA + bytes(reply), (str(INNER), port))
+
+
+def forge_in_another_vpns_esp(stations: Stations, agent: socket.socket, port: int, clear: int) -> None:
+    """That VPN's gateway is an honest one for its own users, and nobody to us. Afterwards it is ours again."""
+    selectors = [f"src {AGENT}/32 dst {to}/32" for to in (INNER, CARE_OF)]
+    theirs = state(DOWN, 0x2002, OTHER_KEY)
+    stations.laptop.batch(theirs, *(policy("in", selector, DOWN) for selector in selectors))
+    stations.agent.batch(
+        "xfrm policy flush",
+        "xfrm state flush",
+        theirs,
+        *(policy("out", selector, DOWN) for selector in selectors),
+    )
+    for end in ((str(INNER), port), (str(CARE_OF), clear)):
+        agent.sendto(TUNNEL_DATA + data(b"forged"), end)
+    stations.agent.batch("xfrm state flush", state(DOWN, 0x1002, KEY))
 
 
 @by_each_engine
