@@ -125,8 +125,8 @@ def render(setting: FenceSetting) -> str:
     lines += _chain("input", f"hook input priority {_FILTER}", _input(setting))
     lines += _chain("forward", f"hook forward priority {_FILTER}", [])
     # What the fast path hands to the kernel's device comes by here with the home device's name, and as a tunnel packet.
-    own = [f'oifname {{ "lo", "{HOME_DEVICE}" }} accept', f'oifname "{IPIP_DEVICE}" drop']
-    leaving = own + _being_wrapped(setting) + _output(setting)
+    leaving = [f'oifname "{HOME_DEVICE}" accept', f'oifname "{IPIP_DEVICE}" drop']
+    leaving += [*_tunnel(setting), 'oifname "lo" accept', *_being_wrapped(setting), *_output(setting)]
     lines += _chain("postrouting", f"hook postrouting priority {_AFTER_NAT}", leaving)
     lines.append("}")
     if setting.egress_links:
@@ -232,9 +232,10 @@ def _lingering_set(setting: FenceSetting) -> list[str]:
 def _input(setting: FenceSetting) -> list[str]:
     fence = setting.fence
     rules = [
-        f'iifname {{ "lo", "{HOME_DEVICE}" }} accept',
-        "meta nfproto ipv6 drop",
+        f'iifname "{HOME_DEVICE}" accept',
         f'iifname "{IPIP_DEVICE}" drop',  # it takes from anybody; ours are taken before it
+        'iifname "lo" accept',
+        "meta nfproto ipv6 drop",
         f"{_ends('iifname')} @arriving accept",
         f"{_ends('iifname')} @lingering accept",
     ]
@@ -278,27 +279,35 @@ def _being_wrapped(setting: FenceSetting) -> list[str]:
         return []
     if not isinstance(traffic.path, VpnPath):
         return []
-    return [f"ipsec out ip daddr {_addresses(fence.gateways)} {_tunnel_out(traffic)}"]
+    return [f"ipsec out ip daddr {_addresses(fence.gateways)} {_tunnel_out(traffic)} accept"]
 
 
 def _tunnel_out(traffic: Tunnelled) -> str:
     ends = f"ip saddr {traffic.path.source} ip daddr {traffic.home_agent}"
     kind = f"udp dport {REGISTRATION_PORT}" if traffic.udp else _protocol(traffic)
-    return f"{ends} {kind} meta mark {MARK_TUNNEL:#x} accept"
+    return f"meta mark {MARK_TUNNEL:#x} {ends} {kind}"
+
+
+def _tunnel(setting: FenceSetting) -> list[str]:
+    """The user's traffic, as it may leave by a link that is not our own; the same in both lines, and first in each.
+
+    The mark is asked for before anything that takes longer to find out.
+    """
+    traffic, rules = setting.fence.traffic, []
+    match traffic:
+        case Tunnelled(path) if not _in_sets(traffic):
+            if (device := _device(setting, path)) is not None:
+                rules.append(f"{_tunnel_out(traffic)} oifname {_quoted(device)} accept")
+        case AtHome(path):
+            from_home = f"meta mark {MARK_TUNNEL:#x} ip saddr {setting.home_address}"
+            rules.append(f"{from_home} oifname {_quoted(path.link_name)} accept")
+    return [*rules, f"meta mark {MARK_TUNNEL:#x} {_ends('oifname')} @leaving accept"]
 
 
 def _output(setting: FenceSetting) -> list[str]:
-    """What may leave by a link that is not our own; the same in both lines."""
+    """What else may leave by a link that is not our own; the same in both lines."""
     fence = setting.fence
-    rules = [f"{_ends('oifname')} @leaving meta mark {MARK_TUNNEL:#x} accept"]
-    match fence.traffic:
-        case Tunnelled(path) as traffic if not _in_sets(traffic):
-            if (device := _device(setting, path)) is not None:
-                rules.append(f"oifname {_quoted(device)} {_tunnel_out(traffic)}")
-        case AtHome(path):
-            from_home = f"ip saddr {setting.home_address} meta mark {MARK_TUNNEL:#x}"
-            rules.append(f"oifname {_quoted(path.link_name)} {from_home} accept")
-    rules += _registrations(setting)
+    rules = _registrations(setting)
     if setting.vpn_device is not None:
         rules.append(f"oifname {_quoted(setting.vpn_device)} drop")
     rules.append("meta nfproto ipv4 udp sport 68 udp dport 67 accept")
@@ -328,6 +337,7 @@ def _egress(setting: FenceSetting) -> list[str]:
     """The second line sees frames: ARP, and the later fragments of a datagram, pass here and not above."""
     fence = setting.fence
     rules = [
+        *_tunnel(setting),
         *_arp(setting),
         # ARP, and what 802.1X, its pre-authentication and Wi-Fi's direct links say before there is a network.
         "meta protocol { arp, 0x888e, 0x88c7, 0x890d } accept",
