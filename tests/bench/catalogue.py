@@ -48,9 +48,11 @@ _THROUGHPUT: Final = """\
 A laptop, the home agent's host and a correspondent, a cable between each two. homewardd and homeward-agent run as they
 are installed, with a registration between them, and each is told to use one engine alone (`HOMEWARD_ENGINES`). The
 peer has the same three hosts and cables to itself: **raw veth** without a tunnel, **plain ipip** with two `ipip`
-devices of the kernel's, made by hand. All are measured in turn, five rounds of 1.5 s of TCP and 0.6 s of datagrams
-each way, so each has the other's minute; throughput is the best of the five, and the ratio that of the bests. *Up* is
-from the laptop to the correspondent. That packets really took the engine is checked by what passed the TUN devices.
+devices of the kernel's, made by hand. All are measured in turn, after a first round that is not counted five rounds of
+1.5 s of TCP and 0.6 s of datagrams each way, so each has the other's minute. Throughput is the middle one of the five:
+one TCP connection between two processors that share caches is faster by half, or slower, from one second to the next,
+and the best of five would be luck. *Up* is from the laptop to the correspondent. TCP is the machine's own, with the
+congestion control that it has by default. That packets took the engine is checked by what passed the TUN devices.
 
 On this machine's own kernel there is BPF but no `ipip`; the rows of `ipip` are of a kernel in a process (User-Mode
 Linux, one processor, real clock, BPF interpreted), so they are about the ratio and not the gigabits.

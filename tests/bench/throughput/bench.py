@@ -103,11 +103,11 @@ def rows_of(course: Course, way: str, peer: str) -> list[Row]:
 
 
 def _gigabits(found: Found | None) -> float | None:
-    return None if found is None else round(found.best / _GIGABIT, 2)
+    return None if found is None else round(found.middle / _GIGABIT, 2)
 
 
 def _thousands(found: Found | None) -> float | None:
-    return None if found is None else round(found.best / 1000, 1)
+    return None if found is None else round(found.middle / 1000, 1)
 
 
 def _machine(found: Found | None) -> float | None:

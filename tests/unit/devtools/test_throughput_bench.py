@@ -18,9 +18,9 @@ PLAIN = "plain ipip"
 
 
 def found(gigabits: float) -> Found:
-    """Two rounds, the first of them the better one, with a second of the processors for two gigabytes."""
+    """Three rounds, the first of them by luck the best one, with a second of the processors for two gigabytes."""
     rate = gigabits * 1e9 / 8
-    return Found([rate, rate / 2], amount=2_000_000_000, machine=1.0, programs=0.1)
+    return Found([3 * rate, rate / 2, rate], amount=2_000_000_000, machine=1.0, programs=0.1)
 
 
 def course(*, ours: float, theirs: float) -> Course:
@@ -31,7 +31,7 @@ def course(*, ours: float, theirs: float) -> Course:
 
 
 @pytest.mark.parametrize(("ours", "met"), [(9.5, True), (9.4, False)])
-def test_the_best_of_the_rounds_is_held_against_the_peers_best(ours: float, met: bool) -> None:
+def test_the_middle_one_of_the_rounds_is_held_against_the_peers(ours: float, met: bool) -> None:
     rows = rows_of(course(ours=ours, theirs=10.0), IPIP, PLAIN)
     assert Figures(tuple(rows)).met is met
     up = rows[0]
