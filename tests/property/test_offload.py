@@ -168,3 +168,47 @@ def test_segments_are_judged_as_each_alone(
         table.apply(Forward(here, there, encapsulation=kind, reverse_tunnel=True))
     segments = list(cut(segment(data, flags=flags), size))
     assert list(table.outbound_segments(segments, 1.0)) == [table.outbound(each, 1.0) for each in segments]
+
+
+HERE, THERE, ELSEWHERE, AGENT = map(IPv4Address, ("10.77.0.10", "10.1.1.10", "10.1.1.11", "10.0.0.2"))
+
+
+def seldom(usual: Any, *others: Any) -> st.SearchStrategy[Any]:
+    return st.sampled_from([usual] * 6 + list(others))
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A tunnel packet, mostly as it should be; or with something in it that rules go by, or cut off, or too long."""
+    transport = TCP(flags=draw(seldom("A", "S"))) / Raw(draw(datas))
+    length = {} if draw(seldom(True, False)) else {"len": 41}
+    inner = IP(src=draw(seldom(str(HERE), "10.77.0.11")), dst="10.0.1.10", flags="DF", **length) / transport
+    tos, source = draw(seldom(0, 1, 3)), draw(seldom(str(THERE), str(ELSEWHERE)))
+    packet = bytearray(bytes(IP(src=source, dst=str(AGENT), flags="DF", proto=4, tos=tos) / inner))
+    match draw(seldom("", "changed", "short", "long", "told wrongly")):
+        case "changed":
+            packet[draw(st.integers(0, 59))] = draw(st.integers(0, 255))
+        case "short":
+            del packet[draw(st.integers(0, len(packet) - 1)) :]
+        case "long":
+            packet += b"x"
+        case "told wrongly":
+            packet[3] ^= 1
+    return bytes(packet)
+
+
+@given(
+    st.lists(damaged(), min_size=2, max_size=12),
+    seldom(Encapsulation.IP_IN_IP, Encapsulation.MINIMAL, Encapsulation.GRE),
+    seldom(True, False),
+    seldom(None, ELSEWHERE),
+)
+def test_tunnel_packets_of_one_moment_are_judged_as_each_alone(
+    packets: list[bytes], kind: Encapsulation, reverse: bool, moves_to: IPv4Address | None
+) -> None:
+    table = TunnelTable(AGENT)
+    table.apply(Forward(HERE, THERE, encapsulation=kind, reverse_tunnel=reverse))
+    if moves_to is not None:
+        table.apply(Forward(HERE, moves_to, reverse_tunnel=True), 1.0)
+    each_alone = [table.inbound(packet, 1.5) for packet in packets]
+    assert list(table.inbound_all(packets, 1.5)) == each_alone

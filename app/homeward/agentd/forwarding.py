@@ -253,15 +253,18 @@ class Forwarding:
     # --- from mobile nodes ---
 
     def _take_packets(self, packets: Sequence[Arrived]) -> None:
-        taken_out: list[bytes] = []
-        boot, inside = self._boot(), 0  # for all that has come by now
+        inside, from_inside = 0, []
         for packet, link in packets:
             if link != inside or not inside:
                 if not self._inside.has(link):
                     self._note(_OUTSIDE, outer_source=_source(packet), link=link)
                     continue
                 inside = link
-            inner = self._table.inbound(packet, boot)
+            from_inside.append(packet)
+        taken_out: list[bytes] = []
+        for packet, inner in zip(
+            from_inside, self._table.inbound_all(from_inside, self._boot()), strict=True
+        ):
             if isinstance(inner, Dropped):
                 outer_source, inner_source = _source(packet), _source(packet[20:])
                 self._note(inner.value, direction="in", outer_source=outer_source, inner_source=inner_source)

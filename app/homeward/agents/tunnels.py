@@ -5,6 +5,7 @@ The kernel routes. Packets for bound home addresses reach us with their TTL alre
 host's duty is (R-285), and what we take out of a tunnel it forwards like any other packet. So TTLs are left alone here.
 """
 
+import struct
 from collections.abc import ItemsView, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -37,6 +38,7 @@ from homeward.wire.echo import decode_echo, encode_echo
 from homeward.wire.ip_fragments import fragment, is_fragment, may_be_cut
 from homeward.wire.ip_in_ip import Decapsulated, check_ipv4, inner_destination, inner_source
 from homeward.wire.segment_size import clamp, may_open
+from homeward.wire.unfinished_checksum import finished
 
 SEGMENT_MTU: Final = 1400
 """Packets of this length pass in every mode over links of 1500 octets, and with a little to spare."""
@@ -44,6 +46,8 @@ SEGMENT_MTU: Final = 1400
 LINGER: Final = 2.0
 """Seconds for which packets are taken from where a node was before; the mobile node does the same the other way."""
 
+_FRONTS: Final = struct.Struct("!2sH2x4s2x8s2sH8x4s")
+"""Of the outer header and the inner one: what rules go by, and the lengths."""
 _HEADERS: Final = 40  # of IPv4 and TCP, without options
 _ICMP: Final = 1
 
@@ -264,6 +268,26 @@ class TunnelTable:
             self._reachability.heard_from(int(tunnel.endpoint))
         return self._clamped(arrived.inner, self._room(now, boot))
 
+    def inbound_all(self, packets: Sequence[bytes], boot: float) -> Iterator[bytes | Dropped]:
+        """The same for packets that came at one moment: one that is like the one before in all that rules go by may go
+        on as that did."""
+        alike, room = None, 0
+        for packet in packets:
+            if len(packet) < _HEADERS:
+                yield self.inbound(packet, boot)
+                continue
+            outer, whole, place, ends, front, inside, source = _FRONTS.unpack_from(packet)
+            own = outer, place, ends, front, source
+            if own == alike and whole == len(packet) == inside + ip_in_ip.OVERHEAD:
+                yield self._clamped(finished(packet[ip_in_ip.OVERHEAD :]), room)
+                continue
+            inner, alike = self.inbound(packet, boot), None
+            yield inner
+            if isinstance(inner, bytes) and _is_plain(packet):
+                tunnel = self._tunnel(_number(inner_source(inner)))
+                if tunnel is not None and tunnel.endpoint.packed == packet[12:16]:
+                    alike, room = own, self._room(tunnel, boot)
+
     def inbound_udp(
         self, payload: bytes, source: IPv4Address, port: int, *, tos: int = 0, boot: float = 0.0
     ) -> bytes | TunnelPacket | Dropped:
@@ -451,6 +475,11 @@ def _opened(packet: bytes) -> Decapsulated:
     if len(packet) < 20 or packet[9] not in _OPENERS:
         raise WireError("it is no tunnel packet")
     return _OPENERS[packet[9]](packet)
+
+
+def _is_plain(packet: bytes) -> bool:
+    """Whether it is IP in IP without options and without a mark of congestion, as nearly all are."""
+    return packet[9] == ip_in_ip.PROTOCOL and packet[0] == packet[20] == 0x45 and not packet[1] & 1
 
 
 def _agreed(protocol: int, inner: bytes, encapsulation: Encapsulation) -> bool:

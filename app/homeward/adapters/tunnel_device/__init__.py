@@ -72,9 +72,7 @@ HELD_MTU: Final = 1400
 _BATCH = 64  # packets taken per wake-up, so that bulk traffic cannot starve the decisions on the same loop
 _RETRY = 0.02  # seconds until a path that refused a packet is tried again
 _IN_ORDER = 0.02  # seconds for which the shortcut waits, where younger packets come faster than they leave
-_SETTLED = (
-    0.01  # seconds until the kernel has drawn its conclusions from an ICMP message that it has also told us
-)
+_SETTLED = 0.01  # seconds until the kernel has drawn its conclusions from an ICMP message that we saw too
 _LEAST_MTU = 576
 _DONT_FRAGMENT = 0x40  # in the seventh octet of an IPv4 header
 _TCP = 6
@@ -114,6 +112,7 @@ class TunnelDevice:
         self._home_address = b""
         self._mtu = HELD_MTU
         self._queue: deque[bytes] = deque(maxlen=queue_packets)
+        self._room = queue_packets
         self._outlet: Outlet | None = None
         self._ready: Outlet | None = None
         self._before: Outlet | None = None
@@ -174,8 +173,7 @@ class TunnelDevice:
         """From now on packets wait; never fails, never waits."""
         self._shortcut.hold()
         if self._outlet is not None:
-            self._last = self._outlet
-            self._outlet = None
+            self._last, self._outlet = self._outlet, None
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -329,6 +327,10 @@ class TunnelDevice:
                 self._lose_device()
                 return False
             taken += len(packets) or 1
+            if len(packets) > 1 and self._is_ours(packets[0]):  # segments: all have the first one's addresses
+                self.counted.dropped += max(0, len(self._queue) + len(packets) - self._room)
+                self._queue.extend(packets)
+                continue
             for packet in packets:
                 self._put_behind(packet)
         return True
@@ -341,7 +343,7 @@ class TunnelDevice:
                 return
             self.counted.led_back += 1
             self.counted.led_back_octets += len(packet)
-        if len(self._queue) == self._queue.maxlen:
+        if len(self._queue) == self._room:
             self.counted.dropped += 1
         self._queue.append(packet)
 
