@@ -13,7 +13,7 @@ from scapy.packet import Packet, Raw
 
 from homeward.adapters.tunnel_device.offload import HEADER, cut, joined, runs
 from homeward.agents.agent_events import Forward
-from homeward.agents.tunnels import TunnelTable
+from homeward.agents.tunnels import Dropped, TunnelTable
 from homeward.model.encapsulation import Encapsulation
 from homeward.wire.internet_checksum import checksum
 
@@ -212,3 +212,13 @@ def test_tunnel_packets_of_one_moment_are_judged_as_each_alone(
         table.apply(Forward(HERE, moves_to, reverse_tunnel=True), 1.0)
     each_alone = [table.inbound(packet, 1.5) for packet in packets]
     assert list(table.inbound_all(packets, 1.5)) == each_alone
+
+
+def test_one_of_many_that_tells_its_length_wrongly_is_refused() -> None:
+    table = TunnelTable(AGENT)
+    table.apply(Forward(HERE, THERE, reverse_tunnel=True))
+    inner = IP(src=str(HERE), dst="10.0.1.10", flags="DF") / TCP(flags="A") / Raw(b"data")
+    right = bytes(IP(src=str(THERE), dst=str(AGENT), flags="DF", proto=4) / inner)
+    wrong = right[:3] + bytes([right[3] ^ 1]) + right[4:]
+    found = list(table.inbound_all([right, right, wrong, right], 1.0))
+    assert found == [bytes(inner), bytes(inner), Dropped.MALFORMED, bytes(inner)]
