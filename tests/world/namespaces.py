@@ -89,6 +89,19 @@ class Namespace:
             return file.read_text().strip()
 
 
+@contextmanager
+def entered(path: str) -> Iterator[None]:
+    """Run what is inside in the namespace that this file names."""
+    home, there = (os.open(each, os.O_RDONLY | os.O_CLOEXEC) for each in ("/proc/thread-self/ns/net", path))
+    try:
+        _check(_libc.setns(there, _CLONE_NEWNET))
+        yield
+    finally:
+        _check(_libc.setns(home, _CLONE_NEWNET))
+        os.close(there)
+        os.close(home)
+
+
 def loopback_up() -> None:
     """Switch `lo` on in the namespace that this thread is in; without a process, for hundreds are made."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:

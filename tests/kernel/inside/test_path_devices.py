@@ -12,6 +12,7 @@ import pytest
 
 from homeward.model.tunnel_engine import TunnelEngine
 from tests.component.test_moving_connection import Scene, Transfer
+from tests.kernel.inside.radios import give_radios
 from tests.world.namespaces import Namespace
 from tests.world.stations import CARE_OF, ROUTER, Stations
 
@@ -24,6 +25,7 @@ MADE_OF = {
 
 
 WITHOUT_MAC_HEADER = "no MAC header"
+WIFI = "Wi-Fi"
 
 
 def build(stations: Stations, between: Namespace, kind: str) -> None:
@@ -31,6 +33,9 @@ def build(stations: Stations, between: Namespace, kind: str) -> None:
     stations.laptop.batch("link set eth0 down", "link set eth0 name wire0")
     if kind == WITHOUT_MAC_HEADER:
         lay_tunnel(stations, between)
+    elif kind == WIFI:
+        give_radios((stations.laptop, "eth0"), (stations.agent, "air0"))
+        stations.agent.batch(f"addr del {ROUTER}/24 dev lan0", f"addr add {ROUTER}/24 dev air0")
     else:
         stations.laptop.batch(*MADE_OF[kind])
     stations.laptop.batch(
@@ -64,10 +69,13 @@ def lay_tunnel(stations: Stations, between: Namespace) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", [*MADE_OF, WITHOUT_MAC_HEADER])
-@pytest.mark.parametrize(
-    "engine", [pytest.param(BPF, id="bpf"), pytest.param(IPIP, id="ipip", marks=pytest.mark.slow)]
-)
+KINDS = [*MADE_OF, WITHOUT_MAC_HEADER]
+CASES = [pytest.param(BPF, kind, id=f"bpf-{kind}") for kind in [*KINDS, WIFI]]
+# Wi-Fi once: a kernel has two radios, and they stay with the namespaces that they were given to.
+CASES += [pytest.param(IPIP, kind, id=f"ipip-{kind}", marks=pytest.mark.slow) for kind in KINDS]
+
+
+@pytest.mark.parametrize(("engine", "kind"), CASES)
 async def test_a_connection_is_carried(tmp_path: Path, kind: str, engine: TunnelEngine) -> None:
     with closing(Namespace()) as between, Stations() as stations:
         build(stations, between, kind)
