@@ -156,7 +156,7 @@ async def test_what_is_unusual_is_left_to_the_process(bench: Bench, carrier: Car
         "the end of one": right(bench, carrier, frag=1),
         "congestion, and nobody who could be told": right(bench, carrier, tos=3),
         "a keepalive's answer": right(bench, carrier, from_agent),
-        "another station": b"\x02" + right(bench, carrier)[1:],
+        "another station": bytes(6) + right(bench, carrier)[6:],
         "another protocol in the frame": right(bench, carrier)[:12]
         + b"\x88\xb5"
         + right(bench, carrier)[14:],
