@@ -10,7 +10,6 @@ Nothing has a name outside these namespaces, and they end with the processes tha
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -18,13 +17,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from tests.world.namespaces import loopback_up
+from tests.world.namespaces import entered, loopback_up
 
 ROOT = Path(__file__).resolve().parents[2]
 AGENT = IPv4Address("10.0.0.2")
@@ -39,9 +37,6 @@ DEVICE = "homeward-ha0"
 
 WITH_US = ("setpriv", "--pdeathsig", "KILL")
 """Before a command: it ends when we do, even if we are killed."""
-
-_CLONE_NEWNET = 0x40000000
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Namespace:
@@ -85,15 +80,9 @@ class Namespace:
         with self.entered():
             (Path("/proc/sys/net") / name).write_text(value)
 
-    @contextmanager
-    def entered(self) -> Iterator[None]:
+    def entered(self) -> AbstractContextManager[None]:
         """Sockets that are made within belong to this host."""
-        with open("/proc/self/ns/net") as home, open(f"/proc/{self.pid}/ns/net") as there:
-            assert _LIBC.setns(there.fileno(), _CLONE_NEWNET) == 0
-            try:
-                yield
-            finally:
-                assert _LIBC.setns(home.fileno(), _CLONE_NEWNET) == 0
+        return entered(f"/proc/{self.pid}/ns/net")
 
     def close(self) -> None:
         """End the host."""

@@ -68,9 +68,8 @@ class Course:
     def run(self, ways: Sequence[Way]) -> None:
         """Measure all; a way that fails once is measured no more, and has no figures."""
         left = list(ways)
-        for number in range(
-            1 + ROUNDS
-        ):  # the first one is not counted: caches are cold, and programs have just begun
+        # The first round is not counted: caches are cold, and programs have just begun.
+        for number in range(1 + ROUNDS):
             for kind in KINDS:
                 for direction in DIRECTIONS:
                     for way in tuple(left):
