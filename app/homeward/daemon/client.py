@@ -234,8 +234,9 @@ class Client:
             # What was offered for the next profile, in whatever order, is not to be asked for again.
             self._store.forget(but_for=in_favour_of)
             self._draw()
-            # Never None between two profiles: a life that is killed here would have the next one open.
-            self._world.journal.want(in_favour_of.name if in_favour_of is not None else None)
+            # Not between two profiles: a life that is killed there would have the next one open.
+            if in_favour_of is None:
+                self._world.journal.want(None)
 
     async def _access_links(self) -> tuple[str, ...]:
         """Those that there are at this moment: without their names the fence has no second line."""

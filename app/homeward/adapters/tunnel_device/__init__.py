@@ -327,25 +327,21 @@ class TunnelDevice:
                 self._lose_device()
                 return False
             taken += len(packets) or 1
-            if len(packets) > 1 and self._is_ours(packets[0]):  # segments: all have the first one's addresses
-                self.counted.dropped += max(0, len(self._queue) + len(packets) - self._room)
-                self._queue.extend(packets)
-                continue
-            for packet in packets:
-                self._put_behind(packet)
+            if packets:
+                self._put_behind(packets)
         return True
 
-    def _put_behind(self, packet: bytes) -> None:
-        if not self._is_ours(packet):
-            packet = self._led_back(packet)
-            if not self._is_ours(packet):
-                self.counted.refused_out += 1
+    def _put_behind(self, packets: Sequence[bytes]) -> None:
+        """Line up what came as one packet. Segments that it was cut into have all its addresses: one is looked at."""
+        if not self._is_ours(packets[0]):
+            packets = [self._led_back(packet) for packet in packets]
+            if not self._is_ours(packets[0]):
+                self.counted.refused_out += len(packets)
                 return
-            self.counted.led_back += 1
-            self.counted.led_back_octets += len(packet)
-        if len(self._queue) == self._room:
-            self.counted.dropped += 1
-        self._queue.append(packet)
+            self.counted.led_back += len(packets)
+            self.counted.led_back_octets += sum(map(len, packets))
+        self.counted.dropped += max(0, len(self._queue) + len(packets) - self._room)
+        self._queue.extend(packets)
 
     def _led_back(self, packet: bytes) -> bytes:
         """What is in a tunnel packet of the shortcut's that found no way and came back into the device."""
